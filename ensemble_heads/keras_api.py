@@ -1,0 +1,23 @@
+"""The one place where Keras is reached, and where its two lines are told apart.
+
+Everything else does `from ensemble_heads.keras_api import keras`, which is `tf.keras`:
+Keras 2.15 on TensorFlow 2.15 and Keras 3 on TensorFlow 2.21.
+"""
+
+import keras
+import tensorflow as tf
+
+KERAS_3 = int(keras.__version__.split(".")[0]) >= 3
+
+if tf.keras.layers.Layer is not keras.layers.Layer:
+    raise ImportError(
+        "`tf.keras` and `keras` are two different packages in this environment, so "
+        "models of one cannot be used with the other. Unset TF_USE_LEGACY_KERAS and "
+        "KERAS_BACKEND, or install the versions that setup.py pins. "
+        f"Received: keras {keras.__version__}, TensorFlow {tf.__version__}"
+    )
+
+
+def register(cls):
+    """Registers a public class so that `.keras` files holding it load by name."""
+    return keras.saving.register_keras_serializable(package="ensemble_heads")(cls)
