@@ -1,0 +1,152 @@
+"""Fresh copies of a graph at other widths, each with draws of its own."""
+
+import copy
+import random
+import zlib
+
+from ensemble_heads.graph import clone_layer
+from ensemble_heads.keras_api import keras
+from ensemble_heads.tracing import sizes_in
+
+
+def new_seed():
+    """A seed from Python's generator, which `keras.utils.set_random_seed` seeds."""
+    return random.randrange(2**31)
+
+
+def derived_seed(seed, *place):
+    """A seed of its own for a place (head, layer, weight), the same every time.
+
+    >>> derived_seed(7, "head_0", "conv") != derived_seed(7, "head_1", "conv")
+    True
+    """
+    return zlib.crc32("/".join(map(str, (seed, *place))).encode()) & 0x7FFFFFFF
+
+
+class Copy:
+    """One fresh copy of a graph.
+
+    Attributes:
+        model: the functional keras.Model.
+        layers: {id of original layer: new layer}.
+    """
+
+    def __init__(self, graph, name, seed, trace=None, values=None, entries=None):
+        """Builds the copy.
+
+        Args:
+            graph: `Graph`.
+            name: str, name of the model; also tells its draws from other copies'.
+            seed: int.
+            trace, values: the graph's `Trace` and {Width: size}; without, all sizes
+                are the original ones.
+            entries: {id of layer: {config key: value}} to change besides.
+        """
+        self._name, self._seed, self._trace = name, seed, trace
+        self._values, self._entries = values, entries or {}
+        self.layers = {}
+        self.model = graph.build(self._make_layer, self._make_arguments, name)
+        for original in [node.layer for node in graph.nodes]:
+            _copy_statistics(original, self.layers[id(original)])
+
+    def _make_layer(self, layer, name):
+        layer_id = id(layer)
+        changes = {}
+        if self._trace is not None:
+            changes = self._trace.config.get(layer_id, {})
+        changes = {path: sizes_in(v, self._values) for path, v in changes.items()}
+        for key, value in self._entries.get(layer_id, {}).items():
+            changes[(key,)] = value
+        if isinstance(layer, keras.layers.Lambda):
+            new = clone_layer(layer, name)
+        else:
+            config = copy.deepcopy(layer.get_config())
+            for path, value in changes.items():
+                _put(config, path, value)
+            composite = _is_composite(layer)
+            place = (self._seed, self._name, name)
+            config = _with_seeds(config, place, composite)
+            config.pop("name", None)
+            new = clone_layer(layer, name, **config)
+        self.layers[layer_id] = new
+        return new
+
+    def _make_arguments(self, node):
+        if self._trace is None or id(node) not in self._trace.arguments:
+            return node.args, node.kwargs
+        return sizes_in(self._trace.arguments[id(node)], self._values)
+
+    def redraw_composites(self):
+        """Draws the weights of layers made of layers from seeds of their own.
+
+        A layer like attention hands one initializer to several weights, which a
+        seed in its configuration would make equal.
+        """
+        for layer in self.layers.values():
+            if not _is_composite(layer):
+                continue
+            for number, leaf in enumerate(layer._flatten_layers(include_self=True)):
+                _redraw(leaf, (self._seed, self._name, layer.name, number))
+
+
+def _is_composite(layer):
+    inner = getattr(layer, "_flatten_layers", None)
+    return inner is not None and len(list(inner(include_self=False))) > 0
+
+
+def _put(config, path, value):
+    for key in path[:-1]:
+        config = config[key]
+    config[path[-1]] = value
+
+
+def _with_seeds(config, place, composite, path=()):
+    """The configuration with every seed in it replaced by one of its own."""
+    if isinstance(config, (list, tuple)):
+        items = [
+            _with_seeds(item, place, composite, (*path, i))
+            for i, item in enumerate(config)
+        ]
+        return tuple(items) if isinstance(config, tuple) else items
+    if not isinstance(config, dict):
+        return config
+    result = {}
+    for key, value in config.items():
+        if key == "seed" and (value is None or isinstance(value, int)):
+            inner = any(str(step).endswith("initializer") for step in path)
+            result[key] = None if composite and inner else derived_seed(*place, *path)
+        else:
+            result[key] = _with_seeds(value, place, composite, (*path, key))
+    return result
+
+
+def _redraw(leaf, place):
+    for variable in _own_variables(leaf):
+        name = variable.name.split("/")[-1].split(":")[0]
+        initializer = next(
+            (
+                getattr(leaf, f"{prefix}_initializer")
+                for prefix in (name, name.removesuffix("_kernel"))
+                if hasattr(leaf, f"{prefix}_initializer")
+            ),
+            None,
+        )
+        config = initializer.get_config() if hasattr(initializer, "get_config") else {}
+        if "seed" in config:
+            config = {**config, "seed": derived_seed(*place, name)}
+            draw = type(initializer).from_config(config)
+            variable.assign(draw(tuple(variable.shape), dtype=variable.dtype))
+
+
+def _own_variables(layer):
+    own = getattr(layer, "_trainable_variables", None)  # Keras 3
+    return own if own is not None else layer._trainable_weights
+
+
+def _copy_statistics(original, new):
+    """Takes over what a layer was adapted to, which is data and not a draw."""
+    if hasattr(original, "get_vocabulary"):
+        new.set_vocabulary(original.get_vocabulary(include_special_tokens=False))
+    elif isinstance(original, keras.layers.Normalization) and original.weights:
+        new.set_weights(original.get_weights())
+        new.finalize_state()
