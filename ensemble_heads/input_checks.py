@@ -1,0 +1,185 @@
+"""What bad targets and numbers get: one paragraph that names the culprit.
+
+Labels out of range are found before training where targets are arrays, and by
+assertions in the step where they come from a dataset. A program compiled by XLA
+holds no assertions: there, only arrays are checked. NaN is looked for in the first
+batch after compiling; later steps skip the check.
+"""
+
+import contextlib
+import re
+
+import numpy as np
+import tensorflow as tf
+
+# Starts every message of an assertion in a graph, so that it can be found again in
+# the report of the runtime.
+_MARK = "ensemble_heads: "
+
+# Soft targets may leave [0, 1] by what low precision loses, but not by more.
+_SLACK = 0.01
+
+
+def label_range(loss, classes):
+    """(lowest, highest, what they are called) of a base loss' targets, or None.
+
+    Args:
+        loss: `BaseLoss`.
+        classes: int, the last axis of the predictions.
+    """
+    if loss is None or loss.link is None or classes is None:
+        return None
+    if loss.sparse:
+        return 0, classes - 1, f"class numbers from 0 to {classes - 1}"
+    return -_SLACK, 1.0 + _SLACK, "probabilities from 0 to 1"
+
+
+def check_label_array(loss, classes, target, output):
+    """Raises ValueError if an array of targets leaves the range of its loss.
+
+    Args:
+        loss: `BaseLoss`.
+        classes: int, the last axis of the predictions.
+        target: anything; only NumPy arrays, lists and eager tensors are looked at.
+        output: str, the output's name for the message.
+    """
+    limits = label_range(loss, classes)
+    if limits is None or not _is_array(target):
+        return
+    values = np.asarray(target)
+    if loss.sparse and loss.ignore_class is not None:
+        values = values[values != loss.ignore_class]
+    if values.size and values.dtype.kind in "iufb":
+        low, high = values.min(), values.max()
+        if low < limits[0] or high > limits[1]:
+            message = _label_message(limits, output).removeprefix(_MARK)
+            raise ValueError(f"{message} {low} to {high}")
+
+
+def assert_labels(loss, target, prediction, output):
+    """The target, after an assertion in the graph that its range is right."""
+    limits = label_range(loss, prediction.logits.shape[-1])
+    if limits is None:
+        return target
+    values = tf.convert_to_tensor(target)
+    counted = loss.mask(target, prediction)
+    low, high = limits[:2]
+    inside = (values >= tf.cast(low, values.dtype)) & (
+        values <= tf.cast(high, values.dtype)
+    )
+    if values.dtype.is_integer:
+        inside = (values >= int(np.ceil(low))) & (values <= int(np.floor(high)))
+    if counted is not None:
+        inside |= tf.reshape(~counted, tf.shape(inside))
+    message = _label_message(limits, output)
+    # NaN is the first batch's business, and must not be reported as a label here.
+    if values.dtype.is_floating:
+        inside |= tf.math.is_nan(values)
+    check = _assert(
+        tf.reduce_all(inside),
+        [message, tf.reduce_min(values), "to", tf.reduce_max(values)],
+    )
+    with tf.control_dependencies(check):
+        return tf.identity(values)
+
+
+def check_first_batch(is_first, inputs, targets, loss):
+    """Asserts, if `is_first`, that there is no NaN, and names where it is.
+
+    Args:
+        is_first: bool tensor.
+        inputs, targets: structures of tensors.
+        loss: scalar tensor.
+
+    Returns:
+        List of operations for `tf.control_dependencies`.
+    """
+
+    def check():
+        bad_input, bad_target = _any_nan(inputs), _any_nan(targets)
+        bad_loss = tf.math.is_nan(loss)
+        checks = [
+            *_assert(~bad_input, [_nan_message("input (`x`)")]),
+            *_assert(bad_input | ~bad_target, [_nan_message("target (`y`)")]),
+            *_assert(
+                bad_input | bad_target | ~bad_loss,
+                [_nan_message("loss (not its inputs and targets)")],
+            ),
+        ]
+        with tf.control_dependencies(checks):
+            return tf.constant(True)
+
+    checked = tf.cond(is_first, check, lambda: tf.constant(True))
+    return [] if tf.executing_eagerly() else [checked.op]
+
+
+def checking_first_call(function):
+    """A train function that also looks at the first loss it returns.
+
+    It finds NaN where the graph cannot: in a program compiled by XLA, and in the
+    first step of a later `fit`.
+    """
+    done = []
+
+    def checked(iterator):
+        logs = function(iterator)
+        if not done:
+            done.append(True)
+            loss = logs.get("loss") if isinstance(logs, dict) else None
+            if tf.is_tensor(loss) and np.isnan(loss.numpy()).any():
+                raise ValueError(_nan_message("loss").removeprefix(_MARK))
+        return logs
+
+    return checked
+
+
+@contextlib.contextmanager
+def clear_errors():
+    """Turns the assertions of this module, as the runtime reports them, to one line."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        found = re.search(rf"assertion failed: \[({_MARK}.*)\]", str(error))
+        if found is None:
+            raise
+        text = found.group(1).replace("] [", " ").removeprefix(_MARK)
+        raise ValueError(text) from error
+
+
+def _assert(condition, data):
+    if tf.executing_eagerly():
+        if not condition:
+            text = " ".join(str(getattr(d, "numpy", lambda d=d: d)()) for d in data)
+            raise ValueError(text.removeprefix(_MARK))
+        return []
+    return [tf.debugging.Assert(condition, data)]
+
+
+def _any_nan(structure):
+    flags = [
+        tf.reduce_any(tf.math.is_nan(tensor))
+        for tensor in tf.nest.flatten(structure)
+        if tf.is_tensor(tensor) and tensor.dtype.is_floating
+    ]
+    return tf.reduce_any(tf.stack(flags)) if flags else tf.constant(False)
+
+
+def _label_message(limits, output):
+    return (
+        f"{_MARK}`y` must hold {limits[2]} for output `{output}`, as its loss and "
+        "number of units say. Received: values from"
+    )
+
+
+def _nan_message(what):
+    return (
+        f"{_MARK}The first batch must be finite, but its {what} holds NaN. Look at how "
+        "the data are read and scaled, at the initial weights and the learning rate. "
+        f"Received: NaN in the {what}"
+    )
+
+
+def _is_array(target):
+    return isinstance(target, (np.ndarray, list)) or (
+        tf.is_tensor(target) and hasattr(target, "numpy")
+    )

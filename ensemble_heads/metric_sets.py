@@ -1,0 +1,181 @@
+"""Keras metrics for the ensemble and for every head, under Keras' usual names.
+
+All metrics exist from `compile` on: "accuracy" and "crossentropy" choose their
+formula by the shape of the targets they meet, not when they are made.
+"""
+
+import dataclasses
+
+from ensemble_heads.keras_api import keras
+
+
+@dataclasses.dataclass
+class _Entry:
+    metric: object
+    name: str
+    output: int
+    head: int | None
+    weighted: bool
+
+
+class MetricSet:
+    """All metrics of a compiled multi-headed model.
+
+    With several outputs, names start with the output's; with heads, with
+    `head_<i>_`.
+
+    Args:
+        outputs: `Outputs` of the model.
+        num_heads: int.
+        metrics, weighted_metrics, head_metrics: as `compile` takes them. With
+            several outputs: a dict by output name, a list with an entry for each
+            output, or else a list that is meant for all of them.
+    """
+
+    def __init__(
+        self,
+        outputs,
+        num_heads,
+        metrics=None,
+        weighted_metrics=None,
+        head_metrics=None,
+    ):
+        self.outputs = outputs
+        self.entries = []
+        self._add("metrics", metrics)
+        self._add("weighted_metrics", weighted_metrics, weighted=True)
+        for head in range(num_heads):
+            self._add("head_metrics", head_metrics, head=head)
+
+    def results(self):
+        """{name: current value}."""
+        return {entry.name: entry.metric.result() for entry in self.entries}
+
+    def update(self, targets, predictions, weights):
+        """Takes one batch.
+
+        Args:
+            targets: flat list of tensors or None, one per output.
+            predictions: flat list of `EnsemblePrediction`.
+            weights: flat list of tensors or None.
+        """
+        for entry in self.entries:
+            target, prediction = targets[entry.output], predictions[entry.output]
+            if target is None:
+                continue
+            said = prediction.ensemble
+            if entry.head is not None:
+                said = prediction.heads.heads()[entry.head]
+            values = said.values
+            if prediction.mask is not None:
+                values._keras_mask = prediction.mask
+            weight = weights[entry.output] if entry.weighted else None
+            target = _same_rank(target, values)
+            entry.metric.update_state(target, values, sample_weight=weight)
+
+    def _add(self, argument, metrics, head=None, weighted=False):
+        several = len(self.outputs) > 1
+        for output, wanted in enumerate(_per_output(self.outputs, argument, metrics)):
+            prefix = "" if head is None else f"head_{head}_"
+            prefix += f"{self.outputs.names[output]}_" if several else ""
+            for identifier in _as_list(wanted):
+                # A metric object serves one place; heads and outputs get copies.
+                shared = head is not None or not isinstance(metrics, dict) and several
+                metric = _make(identifier, prefix, copied=shared)
+                name = self._free_name(_log_name(identifier, metric, prefix), weighted)
+                self.entries.append(_Entry(metric, name, output, head, weighted))
+
+    def _free_name(self, name, weighted):
+        taken = {entry.name for entry in self.entries}
+        if name in taken and weighted:
+            name = f"weighted_{name}"
+        number, free = 1, name
+        while free in taken:
+            free = f"{name}_{number}"
+            number += 1
+        return free
+
+
+def accuracy(y_true, y_pred):
+    """Binary, sparse or categorical accuracy, chosen by shape as Keras does."""
+    return _by_shape("accuracy", y_true, y_pred)
+
+
+def crossentropy(y_true, y_pred):
+    """Binary, sparse or categorical cross entropy, chosen by shape as Keras does."""
+    return _by_shape("crossentropy", y_true, y_pred)
+
+
+_BY_SHAPE = {
+    "accuracy": accuracy,
+    "acc": accuracy,
+    "crossentropy": crossentropy,
+    "ce": crossentropy,
+}
+
+
+def _by_shape(kind, y_true, y_pred):
+    is_sparse = len(y_true.shape) < len(y_pred.shape) or y_true.shape[-1] == 1
+    if y_pred.shape[-1] == 1:
+        name = "binary"
+    else:
+        name = "sparse_categorical" if is_sparse else "categorical"
+    return getattr(keras.metrics, f"{name}_{kind}")(y_true, y_pred)
+
+
+def _make(identifier, prefix, copied):
+    if isinstance(identifier, str) and identifier.lower() in _BY_SHAPE:
+        function = _BY_SHAPE[identifier.lower()]
+        return keras.metrics.MeanMetricWrapper(function, name=prefix + identifier)
+    if isinstance(identifier, keras.metrics.Metric):
+        if not copied:
+            return identifier
+        config = identifier.get_config()
+        return type(identifier).from_config({**config, "name": prefix + config["name"]})
+    metric = identifier() if isinstance(identifier, type) else identifier
+    metric = keras.metrics.get(metric)
+    if isinstance(metric, keras.metrics.Metric):
+        return metric
+    return keras.metrics.MeanMetricWrapper(
+        metric, name=prefix + _own_name(identifier, metric)
+    )
+
+
+def _log_name(identifier, metric, prefix):
+    """The name in logs: of a string the string itself, else the object's name."""
+    name = _own_name(identifier, metric)
+    return name if prefix and name.startswith(prefix) else prefix + name
+
+
+def _own_name(identifier, metric):
+    if isinstance(identifier, str):
+        return identifier
+    return getattr(metric, "name", None) or getattr(
+        metric, "__name__", type(metric).__name__
+    )
+
+
+def _per_output(outputs, argument, metrics):
+    if metrics is None:
+        return [None] * len(outputs)
+    if isinstance(metrics, dict):
+        return outputs.flatten(metrics, argument)
+    entries = _as_list(metrics)
+    if len(outputs) > 1 and len(entries) == len(outputs):
+        return entries
+    if any(isinstance(entry, (list, tuple)) for entry in entries):
+        return outputs.flatten(entries, argument)
+    return [entries] * len(outputs)
+
+
+def _as_list(value):
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _same_rank(target, values):
+    rank = len(values.shape)
+    if len(target.shape) == rank - 1 and values.shape[-1] == 1:
+        return target[..., None]
+    return target

@@ -1,0 +1,295 @@
+"""The multi-headed model: a trunk, several heads on it, and an ensembler."""
+
+import tensorflow as tf
+
+from ensemble_heads import ensemblers
+from ensemble_heads.keras_api import keras, register
+from ensemble_heads.multi_head_wrapper import MultiHeadWrapper
+from ensemble_heads.predictions import EnsemblePrediction, Prediction, scale_gradient
+from ensemble_heads.training import EnsembleTrainer
+
+
+@register
+class MultiHeadModel(EnsembleTrainer, keras.Model):
+    """A `keras.Model` whose prediction is that of an ensemble of its heads.
+
+    `eh.multi_head` makes one from a single model. Its `compile` takes, besides the
+    arguments of `keras.Model.compile`, an `ensemble_loss` and `head_metrics`.
+
+    Args:
+        trunk: functional `keras.Model`, from the inputs to the features.
+        wrapper: `MultiHeadWrapper`, the heads on those features.
+        ensembler: `"mean"` or a Keras layer, see `eh.ensemblers`; with several
+            outputs also a list or dict of one per output.
+        links: structure of the outputs: what the averaged raw outputs mean. Set by
+            `compile` where a loss on logits tells more than the heads do.
+            Default: the links of `wrapper`.
+        name: str.
+        **kwargs: arguments of `keras.Model`.
+
+    Input shape:
+        What `trunk` takes: one tensor, or a list or dict of tensors.
+
+    Output shape:
+        The outputs of the single model, in the same form (probabilities stay
+        probabilities, logits stay logits), in float32 or wider.
+
+    Attributes:
+        trunk: functional `keras.Model`.
+        heads: list of functional `keras.Model`, features -> raw outputs.
+        ensembler: the ensembler layer, or the structure of the outputs' ensemblers.
+        num_heads: int.
+
+    Raises:
+        ValueError: an unknown ensembler, or one whose result has another shape than
+            the single model's output.
+    """
+
+    def __init__(
+        self, trunk, wrapper, ensembler="mean", links=None, name=None, **kwargs
+    ):
+        super().__init__(name=name, **{**kwargs, "autocast": False})
+        self.trunk = trunk
+        self.wrapper = wrapper
+        self.outputs_like = wrapper.outputs_like
+        links = wrapper.links if links is None else links
+        self.flat_links = tuple(self.outputs_like.flatten(links, "links"))
+        self.ensembler = self._make_ensemblers(ensembler)
+        self.supports_masking = True
+        self.built = True
+
+    @property
+    def heads(self):
+        return list(self.wrapper.heads)
+
+    @property
+    def num_heads(self):
+        return self.wrapper.num_heads
+
+    @property
+    def links(self):
+        """What the averaged raw outputs mean, in the structure of the outputs."""
+        return self.outputs_like.pack(list(self.flat_links))
+
+    def flat_ensemblers(self):
+        """List of the ensembler layers, one per output."""
+        return self.outputs_like.flatten(self.ensembler, "ensembler", shared=True)
+
+    def call(self, inputs, training=None):
+        predictions = self.forward(inputs, training=training)
+        return self.outputs_like.pack([p.ensemble.values for p in predictions])
+
+    def head_predictions(self, inputs, training=False):
+        """What every head says, in the form of the single model's output.
+
+        Args:
+            inputs: as for calling the model.
+            training: bool.
+
+        Returns:
+            `[batch, heads, …]`, in the structure of the outputs.
+        """
+        heads, _ = self._forward_heads(inputs, training)
+        return self.outputs_like.pack([head.values for head in heads])
+
+    def forward(self, inputs, training=None, ensembler_gradient=None):
+        """Predictions of the heads and of the ensemble.
+
+        Args:
+            inputs: as for calling the model.
+            training: bool or None.
+            ensembler_gradient: float, factor on the gradient that flows from a
+                parametric ensembler into the heads (section 3 of the paper).
+                Default: none.
+
+        Returns:
+            Flat list of `EnsemblePrediction`, one per output.
+        """
+        heads, masks = self._forward_heads(inputs, training)
+        return [
+            _combine(ensembler, *stack_and_mask, ensembler_gradient, training)
+            for ensembler, *stack_and_mask in zip(
+                self.flat_ensemblers(), heads, masks, strict=True
+            )
+        ]
+
+    def head(self, index):
+        """One head with the trunk as a plain functional model.
+
+        Args:
+            index: int, from 0; negative ones count from the end.
+
+        Returns:
+            `keras.Model`, inputs -> predictions in the single model's form, sharing
+            the variables of this model.
+
+        Raises:
+            ValueError: there is no such head.
+        """
+        index = self._check_indices([index])[0]
+        inputs = tf.nest.map_structure(_input_like, self.trunk.input)
+        raw = self.heads[index](self.trunk(inputs))
+        raw = self.outputs_like.flatten(raw, "outputs")
+        outputs = [
+            keras.layers.Activation(link, dtype="float32", name=output_name)(tensor)
+            for link, output_name, tensor in zip(
+                self.wrapper.flat_links, self.outputs_like.names, raw, strict=True
+            )
+        ]
+        return keras.Model(
+            inputs, self.outputs_like.pack(outputs), name=f"{self.name}_head_{index}"
+        )
+
+    def select_heads(self, indices):
+        """A multi-headed model of some of the heads, sharing all variables.
+
+        Args:
+            indices: list of int, without repetition, in the order wanted.
+
+        Raises:
+            ValueError: no or repeated or unknown indices, or an ensembler with
+                weights, which were trained for all heads together.
+        """
+        indices = self._check_indices(list(indices))
+        if not indices or len(set(indices)) < len(indices):
+            raise ValueError(
+                "`indices` must name at least one head, and each only once. "
+                f"Received: indices={indices}"
+            )
+        everything = indices == list(range(self.num_heads))
+        if not everything and any(e.weights for e in self.flat_ensemblers()):
+            raise ValueError(
+                "`select_heads` must keep all heads, in order, when the ensembler has "
+                "weights: they were made for all of them together. "
+                f"Received: indices={indices}"
+            )
+        return self.with_parts(heads=[self.heads[i] for i in indices])
+
+    def with_parts(self, trunk=None, heads=None):
+        """A model of the same kind with another trunk or other heads.
+
+        It is not compiled; the parts that are not replaced are shared.
+        """
+        wrapper = MultiHeadWrapper.from_heads(heads or self.heads, self.wrapper.links)
+        return MultiHeadModel(
+            trunk or self.trunk, wrapper, self.ensembler, self.links, name=self.name
+        )
+
+    def compute_mask(self, inputs, mask=None):
+        return None
+
+    def get_config(self):
+        save = keras.saving.serialize_keras_object
+        flat = [save(layer) for layer in self.flat_ensemblers()]
+        return {
+            "name": self.name,
+            "dtype": self.dtype_policy.name,
+            "trunk": save(self.trunk),
+            "wrapper": save(self.wrapper),
+            "ensembler": self.outputs_like.pack(flat),
+            "links": self.links,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        load = keras.saving.deserialize_keras_object
+        config = dict(config)
+        for part in ("trunk", "wrapper"):
+            config[part] = load(config[part], custom_objects)
+        config["ensembler"] = _load_ensemblers(config["ensembler"], custom_objects)
+        return cls(**config)
+
+    def __dir__(self):
+        # Keras' savers walk `dir()`, the two lines in opposite order. The heads must
+        # be met in one place, the wrapper, for weights files to fit both lines.
+        return [name for name in super().__dir__() if name != "heads"]
+
+    def get_build_config(self):
+        return None  # Built at construction.
+
+    def build_from_config(self, config):
+        pass
+
+    def _forward_heads(self, inputs, training):
+        """Flat lists of the stacked `Prediction` and the mask of every output."""
+        features = self.trunk(inputs, training=training)
+        stacks, masks = self.wrapper.stacked_logits(features, training=training)
+        heads = [
+            Prediction(stack, link, "logits" if taken == "linear" else "probabilities")
+            for stack, link, taken in zip(
+                stacks, self.flat_links, self.wrapper.flat_links, strict=True
+            )
+        ]
+        return heads, masks
+
+    def _make_ensemblers(self, ensembler):
+        """One layer per output, built; the plain layer for a single output."""
+        several = len(self.outputs_like) > 1
+        given = self.outputs_like.flatten(ensembler, "ensembler", shared=True)
+        layers = [ensemblers.get(one) for one in given]
+        if several and any(
+            a is b and not isinstance(a, ensemblers.Mean)
+            for i, a in enumerate(layers)
+            for b in layers[:i]
+        ):
+            raise ValueError(
+                "`ensembler` must be a list or dict of one layer per output when there "
+                f"are several outputs, here {self.outputs_like.names}. "
+                f"Received: ensembler={ensembler!r}"
+            )
+        outputs = self.outputs_like.flatten(self.heads[0].output, "outputs")
+        for layer, output in zip(layers, outputs, strict=True):
+            _build_ensembler(layer, self.num_heads, tuple(output.shape))
+        return self.outputs_like.pack(layers)
+
+    def _check_indices(self, indices):
+        count = self.num_heads
+        for index in indices:
+            if not -count <= index < count:
+                raise ValueError(
+                    f"A head's index must be from 0 to {count - 1}. "
+                    f"Received: index={index}"
+                )
+        return [int(index) % count for index in indices]
+
+
+def _combine(ensembler, heads, mask, gradient, training):
+    """`EnsemblePrediction` of one output."""
+    parametric = bool(ensembler.trainable_weights)
+    entry = heads
+    if parametric and gradient is not None:
+        entry = heads.with_logits(scale_gradient(heads.logits, gradient))
+    ensemble = ensemblers.combine(ensembler, entry, training=training)
+    return EnsemblePrediction(heads, ensemble, parametric, mask)
+
+
+def _build_ensembler(layer, num_heads, shape):
+    """Makes the layer's weights and checks the shape of what it returns."""
+    if isinstance(layer, ensemblers.Mean):
+        return
+    stack = keras.Input(shape=(num_heads, *shape[1:]), dtype="float32")
+    result = layer(stack)
+    if tuple(result.shape) != shape:
+        raise ValueError(
+            "`ensembler` must turn stacked predictions of shape "
+            f"{tuple(stack.shape)} into one prediction of shape {shape}. "
+            f"Received: layer `{layer.name}`, which returns {tuple(result.shape)}"
+        )
+
+
+def _input_like(tensor):
+    return keras.Input(
+        shape=tuple(tensor.shape[1:]),
+        batch_size=tensor.shape[0],
+        dtype=tensor.dtype,
+        name=tensor.name.split(":")[0],
+    )
+
+
+def _load_ensemblers(config, custom_objects):
+    load = keras.saving.deserialize_keras_object
+    if isinstance(config, list):
+        return [load(item, custom_objects) for item in config]
+    if "class_name" not in config:
+        return {key: load(item, custom_objects) for key, item in config.items()}
+    return load(config, custom_objects)

@@ -1,0 +1,267 @@
+"""Training and evaluation of multi-headed models in Keras' own `fit`."""
+
+import tensorflow as tf
+
+from ensemble_heads import input_checks
+from ensemble_heads.keras_api import KERAS_3, keras
+from ensemble_heads.training_plan import TrainingPlan
+
+
+class EnsembleTrainer:
+    """What a multi-headed model adds to `keras.Model` for training; a mixin.
+
+    The model has `forward(inputs, training, ensembler_gradient)`, `outputs_like`,
+    `wrapper` and `flat_links`, as `MultiHeadModel` does.
+    """
+
+    _plan = None
+    _compile_arguments = None
+
+    def compile(
+        self,
+        optimizer="rmsprop",
+        loss=None,
+        *,
+        ensemble_loss=None,
+        loss_weights=None,
+        metrics=None,
+        weighted_metrics=None,
+        head_metrics=None,
+        run_eagerly=False,
+        steps_per_execution=1,
+        jit_compile="auto",
+        **kwargs,
+    ):
+        """Configures the model for training, as `keras.Model.compile` does.
+
+        Where heads end in raw outputs and the loss has `from_logits=True`, the loss
+        tells what they mean: `eh.ensemblers.Mean()` then averages softmax or sigmoid
+        probabilities, and the model's prediction is still in logits.
+
+        Args:
+            optimizer: name or Keras optimizer.
+            loss: base loss l(g, p): a name, a `keras.losses.Loss` or a callable
+                `(y_true, y_pred)` that returns a value per example or per element;
+                for several outputs also a list or dict.
+            ensemble_loss: object of `eh.losses` that combines l over the heads and
+                the ensemble. Default: `eh.losses.Ensembling(0.0)`, every head for
+                itself.
+            loss_weights: list or dict of floats, one per output.
+            metrics, weighted_metrics: metrics of the ensemble's prediction.
+            head_metrics: metrics of every single head, logged as
+                `head_0_accuracy`, `head_1_accuracy`, ….
+            run_eagerly: bool, run steps as Python.
+            steps_per_execution: int, batches per call of the compiled program.
+            jit_compile: bool, compile by XLA. Default `"auto"`: Keras' own choice,
+                which is no on a CPU. Under XLA labels are checked only where the
+                targets are arrays.
+            **kwargs: other arguments of `keras.Model.compile`.
+
+        Raises:
+            ValueError: a loss on logits for a model that ends in an activation, or
+                arguments that do not fit the outputs.
+        """
+        plan_arguments = {
+            "loss": loss,
+            "loss_weights": loss_weights,
+            "ensemble_loss": ensemble_loss,
+            "metrics": metrics,
+            "weighted_metrics": weighted_metrics,
+            "head_metrics": head_metrics,
+        }
+        run_arguments = {
+            "optimizer": keras.optimizers.get(optimizer),
+            "run_eagerly": run_eagerly,
+            "steps_per_execution": steps_per_execution,
+            "jit_compile": jit_compile,
+            **kwargs,
+        }
+        with self.distribute_strategy.scope():
+            plan = TrainingPlan(
+                self.outputs_like,
+                self.wrapper.flat_links,
+                self.num_heads,
+                **plan_arguments,
+            )
+        automatic = jit_compile == "auto" and not KERAS_3
+        super().compile(
+            **{**run_arguments, "jit_compile": None if automatic else jit_compile}
+        )
+        self._plan = plan
+        self._compile_arguments = _Arguments({**run_arguments, **plan_arguments})
+        if loss is not None:
+            self.flat_links = plan.links
+
+    @tf.autograph.experimental.do_not_convert
+    def train_step(self, data):
+        x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape() as tape:
+            loss, track = self._batch_loss(x, y, weights, training=True)
+            replicas = tf.distribute.get_strategy().num_replicas_in_sync
+            share = loss / replicas
+            scaled = self.optimizer.scale_loss(share) if KERAS_3 else share
+        checks = [] if self.jit_compile else self._first_batch_checks(x, y, loss)
+        with tf.control_dependencies(checks):
+            self._apply_gradients(tape, scaled)
+        return track()
+
+    @tf.autograph.experimental.do_not_convert
+    def test_step(self, data):
+        x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
+        _, track = self._batch_loss(x, y, weights, training=False)
+        return track()
+
+    def fit(self, x=None, y=None, *args, **kwargs):
+        """As `keras.Model.fit`; checks labels and the first batch's numbers."""
+        self._check_label_arrays(y)
+        validation = kwargs.get("validation_data")
+        if isinstance(validation, (tuple, list)) and len(validation) > 1:
+            self._check_label_arrays(validation[1])
+        with input_checks.clear_errors():
+            return super().fit(x, y, *args, **kwargs)
+
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        self._check_label_arrays(y)
+        with input_checks.clear_errors():
+            return super().evaluate(x, y, *args, **kwargs)
+
+    def train_on_batch(self, x, y=None, *args, **kwargs):
+        self._check_label_arrays(y)
+        with input_checks.clear_errors():
+            return super().train_on_batch(x, y, *args, **kwargs)
+
+    def test_on_batch(self, x, y=None, *args, **kwargs):
+        self._check_label_arrays(y)
+        with input_checks.clear_errors():
+            return super().test_on_batch(x, y, *args, **kwargs)
+
+    def make_train_function(self, force=False):
+        before = self.train_function
+        super().make_train_function(force)
+        if self.train_function is not before:
+            self.train_function = input_checks.checking_first_call(self.train_function)
+        return self.train_function
+
+    @property
+    def metrics(self):
+        if self._plan is None:
+            return super().metrics
+        # Keras 3 brings a loss tracker of its own, which its own step would use.
+        others = [metric for metric in super().metrics if metric.name != "loss"]
+        return self._plan.keras_metrics() + others
+
+    @property
+    def metrics_names(self):
+        if self._plan is None:
+            return super().metrics_names
+        return list(self.get_metrics_result())
+
+    def get_metrics_result(self):
+        if self._plan is None:
+            return super().get_metrics_result()
+        own = {id(metric) for metric in self._plan.keras_metrics()}
+        others = [metric for metric in self.metrics if id(metric) not in own]
+        return {**self._plan.results(), **{m.name: m.result() for m in others}}
+
+    def get_compile_config(self):
+        if self._compile_arguments is None:
+            return None
+        save = keras.saving.serialize_keras_object
+        return {k: save(v) for k, v in self._compile_arguments.values.items()}
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if hasattr(self.optimizer, "build"):
+            self.optimizer.build(self.trainable_variables)
+
+    def _batch_loss(self, x, y, weights, training):
+        """The mean loss of a batch, and a function that logs it."""
+        plan = self._plan
+        targets, weights = plan.flatten_targets(y, weights)
+        predictions = self.forward(
+            x, training=training, ensembler_gradient=plan.ensembler_gradient
+        )
+        checked = not self.jit_compile
+        values = plan.losses_of(targets, weights, predictions, checked)
+        total = plan.total(values)
+        # Once for all heads: a regulariser belongs to a weight, not to a loss.
+        for penalty in self.losses:
+            total += tf.reduce_sum(tf.cast(penalty, total.dtype))
+
+        def track():
+            return plan.track(total, values, targets, weights, predictions)
+
+        return total, track
+
+    def _apply_gradients(self, tape, loss):
+        variables = self.trainable_variables
+        if not variables:
+            return
+        if KERAS_3:
+            gradients = tape.gradient(loss, variables)
+            gradients = _reduce_before_clipping(self.optimizer, gradients)
+            self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        else:
+            self.optimizer.minimize(loss, variables, tape=tape)
+
+    def _first_batch_checks(self, x, y, loss):
+        is_first = tf.equal(tf.convert_to_tensor(self.optimizer.iterations), 0)
+        return input_checks.check_first_batch(is_first, x, y, loss)
+
+    def _check_label_arrays(self, y):
+        if y is None or self._plan is None:
+            return
+        outputs = self.outputs_like
+        shapes = outputs.flatten(self.heads[0].output, "outputs")
+        targets = outputs.flatten(y, "y") if len(outputs) > 1 else [y]
+        for base, shape, target, name in zip(
+            self._plan.base_losses, shapes, targets, outputs.names, strict=True
+        ):
+            input_checks.check_label_array(base, shape.shape[-1], target, name)
+
+
+class _Arguments:
+    """Holds what `compile` got, out of sight of Keras' tracking of attributes."""
+
+    def __init__(self, values):
+        self.values = values
+
+
+def _reduce_before_clipping(optimizer, gradients):
+    """Sums gradients over replicas and clips the sum, where Keras 3 would not.
+
+    Keras 3 clips, and looks for overflow, on every replica before the all-reduce.
+    Here the sum is clipped and each replica given its n-th part, which the
+    optimizer's own clipping lets pass and its all-reduce adds up again.
+
+    Args:
+        optimizer: Keras 3 optimizer.
+        gradients: list of tensors or None, scaled by the optimizer's loss scale.
+    """
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    clips = inner.clipnorm or inner.global_clipnorm or inner.clipvalue
+    if replicas == 1 or not (clips or inner is not optimizer):
+        return gradients
+    present = [tf.convert_to_tensor(g) for g in gradients if g is not None]
+    context = tf.distribute.get_replica_context()
+    present = context.all_reduce(tf.distribute.ReduceOp.SUM, present)
+    scale = tf.cast(optimizer.scale_loss(tf.constant(1.0)), tf.float32)
+    clipped = _clip(inner, [g / tf.cast(scale, g.dtype) for g in present])
+    parts = iter([g * tf.cast(scale / replicas, g.dtype) for g in clipped])
+    return [None if g is None else next(parts) for g in gradients]
+
+
+def _clip(optimizer, gradients):
+    if optimizer.clipnorm:
+        return [tf.clip_by_norm(g, optimizer.clipnorm) for g in gradients]
+    if optimizer.global_clipnorm:
+        return tf.clip_by_global_norm(gradients, optimizer.global_clipnorm)[0]
+    if optimizer.clipvalue:
+        limit = optimizer.clipvalue
+        # Overflow must stay visible, or the loss scale would never be lowered.
+        return [
+            tf.where(tf.math.is_finite(g), tf.clip_by_value(g, -limit, limit), g)
+            for g in gradients
+        ]
+    return gradients
