@@ -1,3 +1,35 @@
-"""EnsembleNets: any Keras model, converted to several heads on one trunk."""
+"""Better and smaller networks out of one: several light heads on a shared trunk.
+
+The public surface, by task:
+
+* convert: `multi_head`, `MultiHeadModel`, `MultiHeadWrapper`, `width_rule`
+* train: `losses`, `ensemblers`
+* measure: `profile`, `fold_batch_norm`
+* serve: `export`
+"""
+
+from ensemble_heads import ensemblers, keras_api, losses
+from ensemble_heads.exporting import export
+from ensemble_heads.folding import UnfoldedBatchNorm, fold_batch_norm
+from ensemble_heads.multi_head_model import MultiHeadModel
+from ensemble_heads.multi_head_wrapper import MultiHeadWrapper
+from ensemble_heads.profiling import Profile, profile
+from ensemble_heads.surgery import multi_head
+from ensemble_heads.width_rules import width_rule
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "MultiHeadModel",
+    "MultiHeadWrapper",
+    "Profile",
+    "UnfoldedBatchNorm",
+    "ensemblers",
+    "export",
+    "fold_batch_norm",
+    "keras_api",
+    "losses",
+    "multi_head",
+    "profile",
+    "width_rule",
+]

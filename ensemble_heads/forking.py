@@ -3,6 +3,7 @@
 import dataclasses
 
 import tensorflow as tf
+
 from ensemble_heads.graph import Graph, tensors_in
 from ensemble_heads.keras_api import KERAS_3, keras
 from ensemble_heads.width_rules import operation_name
@@ -97,7 +98,9 @@ def _link(node):
     if name is not None:
         axis = _operation_axis(node)
         name = name.lower()
-        return name if name == "sigmoid" or (name, axis) == ("softmax", -1) else "linear"
+        return (
+            name if name == "sigmoid" or (name, axis) == ("softmax", -1) else "linear"
+        )
     if isinstance(layer, keras.layers.Softmax):
         rank = len(node.outputs[0].shape)
         return "softmax" if layer.axis in (-1, rank - 1) else "linear"
@@ -151,7 +154,9 @@ def _fork_tensors(graph, fork_at):
         if layer is fork_at or tensor.name == fork_at
     ]
     if not calls:
-        name = fork_at if isinstance(fork_at, str) else getattr(fork_at, "name", fork_at)
+        name = (
+            fork_at if isinstance(fork_at, str) else getattr(fork_at, "name", fork_at)
+        )
         known = {node.name for node in graph.nodes}
         raise ValueError(unknown_name("fork_at", name, sorted(known)))
     if len(calls) > 1:

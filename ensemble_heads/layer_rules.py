@@ -402,5 +402,3 @@ def layer_scale(tracer, node):
     tracer.set_config(node.layer, projection_dim=x[-1])
     tracer.set_weights(node.layer, [x[-1]])
     tracer.set_outputs(node, x)
-
-

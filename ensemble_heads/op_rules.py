@@ -6,6 +6,7 @@ arguments or the order of an axis matters; all others are tried out on other siz
 """
 
 import tensorflow as tf
+
 from ensemble_heads import axes as ax
 from ensemble_heads.graph import Tensor
 from ensemble_heads.keras_api import KERAS_3
@@ -207,9 +208,7 @@ def einsum(tracer, node):
     terms, result = equation.split("->")
     letters = {}
     for _ in range(2):  # the second round reads what the first one tied
-        for term, axes in zip(
-            terms.split(","), tracer.input_axes(node), strict=True
-        ):
+        for term, axes in zip(terms.split(","), tracer.input_axes(node), strict=True):
             if "." in term:
                 raise ax.TieError("an ellipsis in its equation")
             for letter, axis in zip(term, axes, strict=True):

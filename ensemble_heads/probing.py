@@ -8,6 +8,7 @@ weights are not guessed at: their own widths cannot be seen from outside.
 import itertools
 
 import tensorflow as tf
+
 from ensemble_heads import axes as ax
 from ensemble_heads.graph import Tensor, clone_layer
 from ensemble_heads.keras_api import keras
@@ -41,7 +42,9 @@ def probe(tracer, node):
 def _try(tracer, node):
     """Axes of each output, or None where the layer refuses other sizes."""
     inputs = dict(zip(node.inputs, tracer.input_axes(node), strict=True))
-    widths = {w: None for axes in inputs.values() for axis in axes for w in axis.widths()}
+    widths = {
+        w: None for axes in inputs.values() for axis in axes for w in axis.widths()
+    }
     trials = []
     for start, step in _TRIALS:
         values = {w: w.base * (start + i * step) for i, w in enumerate(widths)}

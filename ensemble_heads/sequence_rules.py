@@ -207,11 +207,12 @@ def _trace_wrapped(tracer, node, inputs, outputs):
     args = (inputs[0],) if len(inputs) == 1 else (list(inputs),)
     if id(wrapper) in tracer.kept:
         tracer.kept |= {id(inner)}
-    rule(tracer, dataclasses.replace(node, layer=inner, args=args, kwargs={}, outputs=outputs))
+    rule(
+        tracer,
+        dataclasses.replace(node, layer=inner, args=args, kwargs={}, outputs=outputs),
+    )
     entries = tracer.result.config.pop(id(inner), {})
     paths = {("layer", "config", *path): value for path, value in entries.items()}
     tracer.set_config_paths(wrapper, paths)
     weights = tracer.result.weights.pop(id(inner), [])
     tracer.set_weights(wrapper, *weights)
-
-

@@ -9,7 +9,9 @@ those of Keras' own layers are in `layer_rules.py`, of bare operations in
 import dataclasses
 
 import tensorflow as tf
+
 from ensemble_heads import axes as ax
+from ensemble_heads import keras_cv_rules as _keras_cv_rules  # noqa: F401 (registers)
 from ensemble_heads import layer_rules as _layer_rules  # noqa: F401 (registers)
 from ensemble_heads import op_rules as _op_rules  # noqa: F401 (registers)
 from ensemble_heads import probing, width_rules
@@ -82,7 +84,9 @@ class Tracer:
             traced = tuple(axis.size() for axis in axes)
             if traced != tensor.shape:
                 raise ValueError(
-                    untraceable(node, self, f"shape {tensor.shape} came out as {traced}")
+                    untraceable(
+                        node, self, f"shape {tensor.shape} came out as {traced}"
+                    )
                 )
 
     def axes(self, tensor):
@@ -95,9 +99,7 @@ class Tracer:
 
     def is_fixed(self, node):
         """Whether no size that enters this call can change."""
-        return not any(
-            axis.widths() for axes in self.input_axes(node) for axis in axes
-        )
+        return not any(axis.widths() for axes in self.input_axes(node) for axis in axes)
 
     def width(self, layer, key, base):
         """The width variable of a layer, the same one for all its calls.
@@ -164,7 +166,9 @@ class Tracer:
 def untraceable(node, tracer, reason):
     """The message for a layer that sizes could not be traced through."""
     layer = node.layer
-    owners = [w.owner for axes in tracer.input_axes(node) for a in axes for w in a.widths()]
+    owners = [
+        w.owner for axes in tracer.input_axes(node) for a in axes for w in a.widths()
+    ]
     keep = ", ".join(f"`{name}`" for name in dict.fromkeys([*owners, node.name]))
     return (
         f"The width of layer `{node.name}` ({type(layer).__name__}) cannot be scaled: "
@@ -183,4 +187,3 @@ def sizes_in(structure, values):
         return item.at(values) if isinstance(item, ax.SliceOfAxes) else item
 
     return tf.nest.map_structure(size, structure)
-

@@ -54,9 +54,7 @@ def scaled(width, multiplier, divisor):
 def breakpoints(width, divisor):
     """Multipliers up to 1 from which on `scaled` gives its next larger size."""
     step = divisor // math.gcd(divisor, width.unit)
-    return [
-        (k - 0.5) * step / width.base for k in range(1, width.base // step + 2)
-    ]
+    return [(k - 0.5) * step / width.base for k in range(1, width.base // step + 2)]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
