@@ -172,7 +172,7 @@ def tensors_in(structure):
     return [t for t in tf.nest.flatten(structure) if isinstance(t, Tensor)]
 
 
-def clone_layer(layer, name=None, **changes):
+def clone_layer(layer, name=None, /, **changes):
     """A new layer of the same class and configuration, with its own weights.
 
     Args:

@@ -42,9 +42,8 @@ def probe(tracer, node):
 def _try(tracer, node):
     """Axes of each output, or None where the layer refuses other sizes."""
     inputs = dict(zip(node.inputs, tracer.input_axes(node), strict=True))
-    widths = {
-        w: None for axes in inputs.values() for axis in axes for w in axis.widths()
-    }
+    axes = itertools.chain(*inputs.values())
+    widths = dict.fromkeys(w for axis in axes for w in axis.widths())
     trials = []
     for start, step in _TRIALS:
         values = {w: w.base * (start + i * step) for i, w in enumerate(widths)}

@@ -211,6 +211,10 @@ def _trace_wrapped(tracer, node, inputs, outputs):
         tracer,
         dataclasses.replace(node, layer=inner, args=args, kwargs={}, outputs=outputs),
     )
+    for owner, key in list(tracer.result.widths):
+        if owner == id(inner):
+            width = tracer.result.widths.pop((owner, key))
+            tracer.result.widths[(id(wrapper), key)] = width
     entries = tracer.result.config.pop(id(inner), {})
     paths = {("layer", "config", *path): value for path, value in entries.items()}
     tracer.set_config_paths(wrapper, paths)

@@ -7,6 +7,7 @@ those of Keras' own layers are in `layer_rules.py`, of bare operations in
 """
 
 import dataclasses
+import itertools
 
 import tensorflow as tf
 
@@ -80,14 +81,12 @@ class Tracer:
             rule(self, node)
         except ax.TieError as error:
             raise ValueError(untraceable(node, self, str(error))) from error
-        for tensor, axes in ((t, self.result.axes[t]) for t in node.outputs):
-            traced = tuple(axis.size() for axis in axes)
-            if traced != tensor.shape:
-                raise ValueError(
-                    untraceable(
-                        node, self, f"shape {tensor.shape} came out as {traced}"
-                    )
-                )
+        for tensor in node.outputs:
+            traced = [axis.size() for axis in self.result.axes[tensor]]
+            pairs = zip(traced, tensor.shape, strict=True)
+            if any(size != known for size, known in pairs if None not in (size, known)):
+                reason = f"shape {tensor.shape} came out as {tuple(traced)}"
+                raise ValueError(untraceable(node, self, reason))
 
     def axes(self, tensor):
         """Tuple of `Axis` of a tensor, with everything bound so far put in."""
@@ -166,9 +165,8 @@ class Tracer:
 def untraceable(node, tracer, reason):
     """The message for a layer that sizes could not be traced through."""
     layer = node.layer
-    owners = [
-        w.owner for axes in tracer.input_axes(node) for a in axes for w in a.widths()
-    ]
+    axes = itertools.chain(*tracer.input_axes(node))
+    owners = [width.owner for axis in axes for width in axis.widths()]
     keep = ", ".join(f"`{name}`" for name in dict.fromkeys([*owners, node.name]))
     return (
         f"The width of layer `{node.name}` ({type(layer).__name__}) cannot be scaled: "

@@ -30,9 +30,8 @@ def width_rule(*classes):
 
 def keras_layers(*names):
     """Those of the named classes of `keras.layers` that this line of Keras has."""
-    return [
-        getattr(keras.layers, name) for name in names if hasattr(keras.layers, name)
-    ]
+    known = [name for name in names if hasattr(keras.layers, name)]
+    return [getattr(keras.layers, name) for name in known]
 
 
 def operation_rule(*names):
