@@ -1,0 +1,202 @@
+"""Models as SavedModels that need neither this package nor Keras to be loaded."""
+
+import operator
+import os
+import shutil
+import tempfile
+
+import tensorflow as tf
+
+from ensemble_heads import folding, graph, model_inputs
+from ensemble_heads.multi_head_model import MultiHeadModel
+
+
+def export(model, directory, heads=None, fold_batch_norm=True):
+    """Writes a model as a SavedModel for serving.
+
+    Signatures, each for any batch size, with the names of the model's inputs and
+    outputs:
+
+    * `serving_default`: what `model` predicts; of a multi-headed model, the ensemble.
+    * `heads`: of a multi-headed model only, what every head says, `[batch, heads, …]`.
+
+    ```python
+    >>> import os, tempfile
+    >>> import tensorflow as tf
+    >>> import ensemble_heads as eh
+    >>> keras = eh.keras_api.keras
+    >>> features = keras.Input((3,), name="features")
+    >>> scores = keras.layers.Dense(2, name="scores")(features)
+    >>> path = os.path.join(tempfile.mkdtemp(), "serving", "1")
+    >>> path = eh.export(keras.Model(features, scores), path)
+    >>> serve = tf.saved_model.load(path).signatures["serving_default"]
+    >>> serve(features=tf.ones([5, 3]))["scores"].shape
+    TensorShape([5, 2])
+
+    ```
+
+    Args:
+        model: `eh.MultiHeadModel`, functional `keras.Model` or built Sequential. Never
+            changed.
+        directory: str or path that does not exist yet; folders above it are made.
+            It is written under a temporary name beside it and then renamed, so that
+            a server never sees half a model.
+        heads: int or list of int, the heads of a multi-headed model to keep; the
+            ensemble is that of these heads. Default: all.
+        fold_batch_norm: bool, whether to fold the batch norms; what cannot be folded
+            is exported as it is.
+
+    Returns:
+        `directory` as a str.
+
+    Raises:
+        ValueError: `directory` exists, `model` is a subclassed model, or `heads` are
+            given for a model without heads or name heads that it does not have.
+    """
+    directory = os.path.abspath(os.fspath(directory))
+    if os.path.lexists(directory):
+        raise ValueError(
+            "`directory` must not exist yet: nothing is overwritten. Choose another "
+            f"or remove it first. Received: directory={directory}"
+        )
+    if not isinstance(model, MultiHeadModel) and not graph.is_functional(model):
+        raise ValueError(
+            "`model` must be an `eh.MultiHeadModel` or a functional keras.Model, whose "
+            "inputs have known shapes. A subclassed model can be exported through "
+            "`keras.Model(inputs, subclassed(inputs))`. "
+            f"Received: model={model!r} of class {type(model).__name__}"
+        )
+    if heads is not None:
+        model = model_of_heads(model, heads)
+    if fold_batch_norm:
+        model, _ = folding.fold_where_possible(model)
+    signatures = _signatures(model)
+    _write(_module(model, signatures), signatures, directory)
+    return directory
+
+
+def model_of_heads(model, heads):
+    """The multi-headed model of some of a model's heads.
+
+    Args:
+        model: `eh.MultiHeadModel`.
+        heads: int or list of int.
+
+    Raises:
+        ValueError: see `export`.
+    """
+    if not isinstance(model, MultiHeadModel):
+        raise ValueError(
+            "`heads` must be left out for a model without heads. "
+            f"Received: heads={heads!r} and a model of class {type(model).__name__}"
+        )
+    try:
+        if not isinstance(heads, list | tuple | range):
+            heads = [heads]
+        indices = [operator.index(head) for head in heads]
+    except TypeError as error:
+        raise ValueError(
+            f"`heads` must be an index or a list of indices. Received: heads={heads!r}"
+        ) from error
+    return model.select_heads(indices)
+
+
+def _signatures(model):
+    """{name of signature: concrete function}."""
+    specs = model_inputs.input_specs(model)
+    names = _unique(_input_names(specs))
+    outputs = _output_names(model)
+
+    def infer(inputs):
+        return model(inputs, training=False)
+
+    functions = {"serving_default": infer}
+    if isinstance(model, MultiHeadModel):
+        functions["heads"] = model.head_predictions
+    return {
+        key: _signature(function, specs, names, outputs)
+        for key, function in functions.items()
+    }
+
+
+def _module(model, signatures):
+    """A `tf.Module` that holds the raw variables that the signatures use.
+
+    The model itself stays in the functions' closures: on Keras 3, saving it as part of
+    the module stores every variable twice.
+    """
+    used = [v for function in signatures.values() for v in function.graph.variables]
+    module = tf.Module()
+    module.weights = list({id(variable): variable for variable in used}.values())
+    module.resources = _resources(model)
+    return module
+
+
+def _signature(function, specs, names, outputs):
+    """Concrete function of named tensors, giving a dict of named tensors."""
+
+    @tf.function
+    def serve(**inputs):
+        flat = [inputs[name] for name in names]
+        results = function(tf.nest.pack_sequence_as(specs, flat))
+        return dict(zip(outputs, tf.nest.flatten(results), strict=True))
+
+    return serve.get_concrete_function(
+        **{
+            name: tf.TensorSpec(spec.shape, spec.dtype, name)
+            for name, spec in zip(names, tf.nest.flatten(specs), strict=True)
+        }
+    )
+
+
+def _input_names(specs):
+    if isinstance(specs, dict):
+        return sorted(specs)  # the order of tf.nest
+    return [spec.name for spec in tf.nest.flatten(specs)]
+
+
+def _output_names(model):
+    """Names of the outputs, in the order of tf.nest."""
+    if isinstance(model, MultiHeadModel):
+        return _unique(model.outputs_like.names)
+    outputs = graph.read(model).outputs
+    if isinstance(outputs, dict) and not any(
+        isinstance(item, dict | list | tuple) for item in outputs.values()
+    ):
+        return sorted(outputs)
+    return _unique([tensor.name for tensor in tf.nest.flatten(outputs)])
+
+
+def _unique(names):
+    """The names, numbered where one occurs again."""
+    unique = []
+    for name in names:
+        free, number = name, 0
+        while free in unique:
+            number += 1
+            free = f"{name}_{number}"
+        unique.append(free)
+    return unique
+
+
+def _resources(model):
+    """Lookup tables of the model's layers, which a SavedModel must know of."""
+    return [
+        value
+        for layer in model._flatten_layers(include_self=False)
+        for value in vars(layer).values()
+        if isinstance(value, tf.saved_model.experimental.TrackableResource)
+    ]
+
+
+def _write(module, signatures, directory):
+    parent, name = os.path.split(directory)
+    os.makedirs(parent, exist_ok=True)
+    temporary = tempfile.mkdtemp(prefix=f".{name}.", dir=parent)
+    try:
+        # One level down, since mkdtemp's own folder is for its user's eyes only.
+        written = os.path.join(temporary, name)
+        tf.saved_model.save(module, written, signatures=signatures)
+        os.rename(written, directory)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,430 @@
+"""Profiles: against sums by hand, and with nothing left out in silence."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import ensemble_heads as eh
+from ensemble_heads.call_recording import CallRecorder
+from ensemble_heads.keras_api import KERAS_3, keras
+from ensemble_heads.profiling import OTHER
+
+layers = keras.layers
+
+
+def rows(result):
+    """{name: (parameters, FLOPs)}, checked to sum to the totals."""
+    assert sum(row.parameters for row in result.rows) == result.parameters
+    assert sum(row.flops for row in result.rows) == result.flops
+    table = {row.name: (row.parameters, row.flops) for row in result.rows}
+    assert len(table) == len(result.rows)
+    return table
+
+
+def uncounted(result):
+    """{row name: sorted types of the operations that were not counted}."""
+    table = {}
+    for item in result.uncounted:
+        table.setdefault(item.layer, []).append(item.op_type)
+    return {name: sorted(types) for name, types in table.items()}
+
+
+def make_network():
+    x = inputs = keras.Input((8, 8, 3), name="image")
+    x = layers.Conv2D(4, 3, strides=2, padding="same", use_bias=False, name="conv")(x)
+    x = layers.ReLU(name="relu")(layers.BatchNormalization(name="norm")(x))
+    x = layers.DepthwiseConv2D(3, depth_multiplier=2, name="depthwise")(x)
+    x = layers.Activation("sigmoid", name="squash")(x)
+    x = layers.MaxPooling2D(2, name="pool")(x)
+    x = layers.Flatten(name="flat")(x)
+    x = layers.Dense(5, activation="softmax", name="scores")(x)
+    return keras.Model(inputs, x, name="small")
+
+
+FOLDED_ROWS = {
+    # kernel + bias; 2 per multiply-add + 1 per bias
+    "conv": (3 * 3 * 3 * 4 + 4, 4 * 4 * 4 * (2 * 3 * 3 * 3 + 1)),
+    "relu": (0, 0),
+    "depthwise": (3 * 3 * 8 + 8, 2 * 2 * 8 * (2 * 3 * 3 + 1)),
+    "squash": (0, 0),
+    "pool": (0, 1 * 1 * 8 * 2 * 2),
+    "flat": (0, 0),
+    "scores": (8 * 5 + 5, 2 * 8 * 5 + 5 + 5 * 5),  # softmax: 5 per score
+}
+
+
+def test_layer_rows_by_hand():
+    result = eh.profile(make_network())
+    assert rows(result) == FOLDED_ROWS
+    assert uncounted(result) == {"relu": ["Relu"], "squash": ["Sigmoid"]}
+    assert {item.reason for item in result.uncounted} == {
+        "op type not registered with the profiler"
+    }
+    assert result.folded and not result.unfolded_batch_norms
+    types = {row.name: row.type for row in result.rows}
+    assert types["depthwise"] == "DepthwiseConv2D"
+
+
+def test_parameters_go_by_three_names():
+    result = eh.profile(make_network())
+    kernels = 3 * 3 * 3 * 4 + (3 * 3 * 8 + 8) + (8 * 5 + 5)
+    assert result.trainable_parameters == kernels + 2 * 4
+    assert result.total_parameters == kernels + 4 * 4
+    assert result.folded_parameters == result.parameters == kernels + 4
+    unfolded = eh.profile(make_network(), fold_batch_norm=False)
+    assert unfolded.parameters == unfolded.total_parameters == kernels + 4 * 4
+    assert unfolded.folded_parameters is None and not unfolded.folded
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        result.flops = 0
+
+
+def test_unfolded_batch_norm_is_counted_or_named():
+    result = eh.profile(make_network(), fold_batch_norm=False)
+    table = rows(result)
+    elements = 4 * 4 * 4
+    if KERAS_3:  # composed: on the features a product and a sum; on 4 channels
+        # an epsilon, an inverse root (2), two products and a difference
+        assert table["norm"] == (4 * 4, 2 * elements + 4 * 6)
+    else:
+        assert table["norm"] == (4 * 4, 0)
+        assert uncounted(result)["norm"] == ["FusedBatchNormV3"]
+    assert table["conv"] == (3 * 3 * 3 * 4, elements * 2 * 3 * 3 * 3)
+
+
+def test_layers_whose_names_look_like_numbered_scopes():
+    """On Keras 3 the operations of `conv` come under `conv_2`, and so on."""
+    x = inputs = keras.Input((4, 4, 2))
+    channels = 2
+    expected = {}
+    for name, filters in [("conv_1", 8), ("conv", 4), ("conv_2", 3), ("conv_1_1", 5)]:
+        x = layers.Conv2D(filters, 1, name=name)(x)
+        expected[name] = 4 * 4 * filters * (2 * channels + 1)
+        channels = filters
+    result = eh.profile(keras.Model(inputs, x))
+    assert {name: flops for name, (_, flops) in rows(result).items()} == expected
+
+
+def test_nested_models_and_shared_layers():
+    inner = keras.Sequential(
+        [keras.Input((6,)), layers.Dense(4, name="dense")], name="inner"
+    )
+    dense = layers.Dense(6, use_bias=False, name="dense")
+    x = inputs = keras.Input((6,))
+    x = inner(dense(dense(x)))
+    model = keras.Model(inputs, layers.Dense(2, use_bias=False, name="last")(x))
+    expected = {
+        "dense": (36, 2 * 2 * 36),
+        "inner/dense": (28, 2 * 24 + 4),
+        "last": (8, 2 * 8),
+    }
+    assert rows(eh.profile(model, fold_batch_norm=False)) == expected
+    x = layers.BatchNormalization(name="norm")(model.output)
+    result = eh.profile(keras.Model(inputs, x))  # folding inlines the nested model
+    assert sorted(v for v in rows(result).values() if v[0]) == sorted(
+        [(36, 2 * 2 * 36), (28, 2 * 24 + 4), (8 + 2, 2 * 8 + 2)]
+    )
+
+
+def make_multi_head():
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, name="stem")(inputs)
+    x = layers.ReLU(name="stem_out")(layers.BatchNormalization(name="stem_norm")(x))
+    x = layers.Conv2D(6, 3, name="conv")(x)
+    x = layers.Flatten()(layers.BatchNormalization(name="norm")(x))
+    single = keras.Model(inputs, layers.Dense(3, name="scores")(x))
+    return eh.multi_head(single, fork_at="stem_out", num_heads=2, width_multiplier=0.5)
+
+
+def test_heads_are_told_apart():
+    model = make_multi_head()
+    result = eh.profile(model)
+    table = rows(result)
+    head = {
+        "conv": (3 * 3 * 4 * 3 + 3, 4 * 4 * 3 * (2 * 3 * 3 * 4 + 1)),
+        "scores": (4 * 4 * 3 * 3 + 3, 2 * 4 * 4 * 3 * 3 + 3),
+    }
+    for number in (0, 1):
+        for name, expected in head.items():
+            assert table[f"head_{number}/{name}"] == expected
+    assert table["trunk/stem"] == (3 * 3 * 3 * 4 + 4, 6 * 6 * 4 * (2 * 27 + 1))
+    assert table[OTHER][0] == 0 and 0 < table[OTHER][1] < 100  # the ensembler
+    assert result.trainable_parameters == sum(
+        int(np.prod(w.shape)) for w in model.trainable_weights
+    )
+
+
+def test_metrics_are_no_parameters():
+    model = make_multi_head()
+    before = eh.profile(model, fold_batch_norm=False)
+    model.compile("sgd", "mse", metrics=["mae"])
+    model.fit(np.ones((4, 8, 8, 3)), np.ones((4, 3)), verbose=0)
+    after = eh.profile(model, fold_batch_norm=False)
+    assert after.total_parameters == before.total_parameters
+    assert after.parameters == before.parameters
+    assert rows(after) == rows(before)
+
+
+class Branching(keras.Model):
+    """A subclassed model with Python control flow on tensors."""
+
+    def __init__(self):
+        super().__init__(name="branching")
+        self.first, self.last = layers.Dense(4), layers.Dense(2)
+        self.norm = layers.BatchNormalization(name="its_norm")
+
+    def call(self, inputs):
+        x = self.norm(self.first(inputs))
+        return self.last(x * 2.0)
+
+
+def test_subclassed_model():
+    model = Branching()
+    with pytest.raises(ValueError, match="`input_shape` must be given for `branching`"):
+        eh.profile(model)
+    result = eh.profile(model, input_shape=(3,))
+    table = rows(result)
+    assert table[model.first.name] == (3 * 4 + 4, 2 * 12 + 4)
+    assert table[model.last.name] == (4 * 2 + 2, 2 * 8 + 2)
+    assert table[OTHER] == (0, 4)  # x * 2.0
+    assert [item.name for item in result.unfolded_batch_norms] == ["its_norm"]
+    assert result.total_parameters == result.folded_parameters == 16 + 10 + 16
+
+
+class OnCondition(layers.Layer):
+    """Multiplies its input with itself twice, where the sum is positive."""
+
+    def call(self, inputs):
+        return tf.cond(
+            tf.reduce_sum(inputs) > 0,
+            lambda: inputs * inputs * inputs,
+            lambda: tf.identity(inputs),
+        )
+
+
+class Repeating(layers.Layer):
+    def call(self, inputs):
+        return tf.while_loop(
+            lambda x: tf.reduce_max(x) < 100.0, lambda x: (x + x + 1.0,), (inputs,)
+        )[0]
+
+
+class WithFunction(layers.Layer):
+    """Calls a function, traced for every call or once for any batch size."""
+
+    def __init__(self, once):
+        super().__init__(name="function")
+        self.once, self.function = once, self.make()
+
+    def make(self):
+        return tf.function(lambda x: tf.exp(x * x))
+
+    def call(self, inputs):
+        return (self.function if self.once else self.make())(inputs)
+
+
+def layer_profile(layer, shape=(6,), **options):
+    inputs = keras.Input(shape)
+    return eh.profile(keras.Model(inputs, layer(inputs)), **options)
+
+
+def test_branches_and_loops_are_named():
+    (item,) = layer_profile(OnCondition(name="branch")).uncounted
+    assert item.layer == "branch" and item.op_type in ("If", "StatelessIf")
+    assert item.reason == "only one of its branches runs, of at most 12 FLOPs"
+    result = layer_profile(Repeating(name="loop"))
+    (item,) = result.uncounted
+    assert item.layer == "loop" and item.op_type in ("While", "StatelessWhile")
+    # two sums of 6 elements, and the loop's own counter
+    assert item.reason == "a loop of 13 FLOPs a step, an unknown number of times"
+    assert result.flops == 0
+
+
+@pytest.mark.skipif(KERAS_3, reason="Keras 3 converts no control flow in layers")
+def test_control_flow_of_keras_2_is_still_converted():
+    class OnPythonCondition(layers.Layer):
+        def call(self, inputs):
+            if tf.reduce_sum(inputs) > 0:
+                result = inputs * inputs
+            else:
+                result = inputs
+            return result
+
+    (item,) = layer_profile(OnPythonCondition(name="branch")).uncounted
+    assert item.reason == "only one of its branches runs, of at most 6 FLOPs"
+
+
+def test_bodies_of_functions_are_counted():
+    result = layer_profile(WithFunction(once=False))
+    assert rows(result) == {"function": (0, 6)}
+    (item,) = result.uncounted
+    assert (item.op_type, item.layer) == ("Exp", "function")
+    assert "Call/" in item.node
+    general = layer_profile(WithFunction(once=True))
+    assert general.flops == 0
+    assert {i.op_type: i.reason for i in general.uncounted}["Mul"] == (
+        "unknown dimension"
+    )
+    gelu = layer_profile(layers.Activation("gelu", name="gelu"))
+    assert rows(gelu)["gelu"][1] >= 4 * 6  # a function of its own on both lines
+    assert uncounted(gelu)["gelu"] in (["Erf"], ["Erfc"])
+
+
+def test_einsum_is_named_and_unregistered_or_counted():
+    equation = layers.EinsumDense("ab,bc->ac", output_shape=4, name="einsum")
+    result = layer_profile(equation)
+    if KERAS_3 and rows(result)["einsum"][1]:
+        assert rows(result)["einsum"] == (24, 2 * 24)
+    else:
+        assert uncounted(result) == {"einsum": ["Einsum"]}
+
+
+def test_recurrent_layers():
+    """A loop is named; what a layer computes only to throw away is not counted."""
+    result = layer_profile(layers.LSTM(3, name="lstm"), (5, 2))
+    types = uncounted(result)["lstm"]
+    assert any(kind in ("While", "StatelessWhile") for kind in types)
+    assert rows(result)["lstm"][1] < 2 * 3 * 4 * 2  # no product outside of the loop
+
+
+def test_movement_costs_nothing_and_is_not_named():
+    x = inputs = keras.Input((4, 6))
+    x = layers.Permute((2, 1))(layers.Reshape((6, 4))(x))
+    x = layers.Concatenate()([x, layers.ZeroPadding1D((1, 1))(x)[:, 1:-1]])
+    x = layers.UpSampling1D(2)(layers.Cropping1D(1)(layers.Flatten()(x)[:, :, None]))
+    result = eh.profile(keras.Model(inputs, x))
+    assert result.uncounted == ()
+    assert result.flops <= 1  # Keras 3 multiplies two sizes of a shape
+
+
+def test_resizing_is_named():
+    result = layer_profile(
+        layers.Resizing(5, 5, interpolation="bilinear", name="resize"), (8, 8, 3)
+    )
+    assert "ResizeBilinear" in uncounted(result)["resize"]
+
+
+def test_unknown_dimensions_are_named_and_can_be_given():
+    x = inputs = keras.Input((None, None, 3))
+    x = layers.Conv2D(4, 3, name="conv")(x)
+    x = layers.GlobalAveragePooling2D(name="average")(x)
+    model = keras.Model(inputs, layers.Dense(2, name="scores")(x))
+    result = eh.profile(model)
+    assert rows(result)["scores"] == (10, 2 * 8 + 2)
+    assert rows(result)["conv"] == (3 * 3 * 3 * 4 + 4, 0)
+    assert uncounted(result) == {"average": ["Mean"], "conv": ["BiasAdd", "Conv2D"]}
+    assert {item.reason for item in result.uncounted} == {"unknown dimension"}
+    given = eh.profile(model, input_shape=(8, 8, 3))
+    assert rows(given)["conv"][1] == 6 * 6 * 4 * (2 * 27 + 1)
+    assert given.uncounted == ()
+    with pytest.raises(ValueError, match=r"which is .*\(None, None, 3\).*Received"):
+        eh.profile(model, input_shape=(8, 8, 4))
+
+
+@pytest.mark.parametrize("kind", ["list", "dict"])
+def test_several_inputs(kind):
+    one, two = keras.Input((3,), name="one"), keras.Input((None, 2), name="two")
+    x = layers.Dense(4, name="a")(one)
+    y = layers.Dense(4, name="b")(two)
+    x = layers.Add(name="sum")([layers.Reshape((1, 4))(x), y])
+    inputs = {"two": two, "one": one} if kind == "dict" else [one, two]
+    model = keras.Model(inputs, {"p": x, "q": layers.Dense(1, name="c")(x)})
+    shapes = {"one": (3,), "two": (5, 2)}
+    shapes = shapes if kind == "dict" else list(shapes.values())
+    table = rows(eh.profile(model, input_shape=shapes))
+    assert table["a"][1] == 2 * 12 + 4
+    assert table["b"][1] == 5 * (2 * 8 + 4)
+    assert table["sum"][1] == 5 * 4
+    assert table["c"][1] == 5 * (2 * 4 + 1)
+
+
+def test_integer_inputs_and_one_example_of_a_fixed_batch():
+    tokens = keras.Input((7,), batch_size=4, dtype="int32")
+    x = layers.Embedding(11, 6, name="embedding")(tokens)
+    model = keras.Model(tokens, layers.Dense(2, name="dense")(x))
+    table = rows(eh.profile(model))
+    # Keras 3 adds the vocabulary's size to tokens below 0, which the profiler counts
+    indexing = 2 * 7 if KERAS_3 else 0
+    assert table == {"embedding": (66, indexing), "dense": (14, 7 * (2 * 12 + 2))}
+
+
+def test_weights_that_no_row_claims():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.scale = self.add_weight(name="scale", shape=(3,), initializer="ones")
+
+        def call(self, inputs):
+            return inputs * self.scale
+
+    assert rows(eh.profile(Own(), input_shape=(3,))) == {OTHER: (3, 3)}
+
+
+def test_bare_operations_have_rows():
+    x = inputs = keras.Input((4,))
+    model = keras.Model(inputs, x * 3.0 + 1.0)
+    result = eh.profile(model)
+    assert [flops for _, flops in rows(result).values()] == [4, 4]
+    assert OTHER not in rows(result)
+
+
+def test_prints_a_table_and_nothing_else(capfd):
+    x = inputs = keras.Input((None, 3))
+    x = layers.BatchNormalization(name="the_norm")(layers.ReLU()(x))
+    result = eh.profile(keras.Model(inputs, layers.ReLU()(x), name="wide"))
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert "incomplete shapes" not in printed.err
+    text = str(result)
+    assert "wide, batch norm folded" in text
+    assert "NOT counted in the FLOPs" in text and "unknown" in text
+    assert "the_norm" in text.split("could not be folded")[1]
+    text = str(eh.profile(make_network()))
+    assert "3,520" in text and "112" in text  # the convolution's row
+    assert "could not be folded" not in text
+
+
+def test_keras_is_left_as_it_was():
+    base = keras.Operation if KERAS_3 else layers.Layer
+    before = base.__call__
+    recorder = CallRecorder()
+    with pytest.raises(RuntimeError), recorder.recording():
+        assert base.__call__ is not before
+        raise RuntimeError
+    assert base.__call__ is before
+
+
+def test_not_a_model():
+    with pytest.raises(TypeError, match="`model` must be a keras.Model. Received"):
+        eh.profile("resnet50")
+
+
+def hand_sum(model):
+    """FLOPs of a folded CNN by the rules of the profiler, from shapes alone."""
+    total = 0
+    for layer in model.layers:
+        out = np.prod([int(size) for size in layer.output.shape[1:]])
+        if isinstance(layer, layers.Conv2D):
+            total += out * (2 * np.prod(layer.kernel_size) * layer.input.shape[-1] + 1)
+        elif isinstance(layer, layers.Dense):
+            total += out * (2 * layer.input.shape[-1] + 1 + 5)
+        elif isinstance(layer, layers.Add):
+            total += out
+        elif isinstance(layer, layers.MaxPooling2D):
+            total += out * np.prod(layer.pool_size)
+        elif isinstance(layer, layers.GlobalAveragePooling2D):
+            total += np.prod(layer.input.shape[1:])
+    return int(total)
+
+
+def test_resnet50_of_keras_applications():
+    model = keras.applications.ResNet50(weights=None)
+    result = eh.profile(model)
+    assert result.flops == hand_sum(model)
+    assert f"{result.flops / 1e9:.3f}" == "7.734"
+    assert result.total_parameters == 25_636_712  # as Keras' documentation has it
+    assert result.trainable_parameters == 25_583_592
+    # 26,560 channels of batch norm; the convolutions have biases to fold them into
+    assert result.parameters == 25_636_712 - 4 * 26_560
+    assert set(map(tuple, uncounted(result).values())) == {("Relu",)}
