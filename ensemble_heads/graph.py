@@ -11,7 +11,8 @@ import dataclasses
 
 import tensorflow as tf
 
-from ensemble_heads.keras_api import KERAS_3, keras
+from ensemble_heads import keras_networks
+from ensemble_heads.keras_api import keras
 
 
 class Tensor:
@@ -155,16 +156,16 @@ def read(model):
     Raises:
         ValueError: `model` is a subclassed model or a Sequential without a shape.
     """
-    network = _network(model)
+    network = keras_networks.network(model)
     if network is None:
-        raise ValueError(_not_functional(model))
+        raise ValueError(keras_networks.not_functional(model))
     reader = _Reader()
     return reader.read(model, network)
 
 
 def is_functional(model):
     """Whether `read` can take `model`."""
-    return _network(model) is not None
+    return keras_networks.network(model) is not None
 
 
 def tensors_in(structure):
@@ -227,13 +228,13 @@ class _Reader:
     def read(self, model, network):
         tensors = {}
         for keras_tensor in network.inputs:
-            layer = _history(keras_tensor)
+            layer = keras_networks.history(keras_tensor)
             tensor = self._new_tensor(keras_tensor, layer.name)
             tensors[id(keras_tensor)] = tensor
             self.input_layers[tensor] = layer
             self.names[id(layer)] = layer.name
         self._read_nodes(network, tensors, prefix="", training=None)
-        inputs, outputs = _structures(network)
+        inputs, outputs = keras_networks.structures(network)
 
         def known(keras_tensor):
             return tensors[id(keras_tensor)]
@@ -248,17 +249,21 @@ class _Reader:
 
     def _read_nodes(self, network, tensors, prefix, training):
         def known(item):
-            return tensors.get(id(item), item) if _is_symbolic(item) else item
+            return (
+                tensors.get(id(item), item)
+                if keras_networks.is_symbolic(item)
+                else item
+            )
 
-        for keras_node in _nodes(network):
-            layer, args, kwargs, outputs = _node_parts(keras_node)
+        for keras_node in keras_networks.nodes(network):
+            layer, args, kwargs, outputs = keras_networks.node_parts(keras_node)
             if isinstance(layer, keras.layers.InputLayer):
                 continue
             args = tf.nest.map_structure(known, args)
             kwargs = tf.nest.map_structure(known, kwargs)
             if training is not None and kwargs.get("training") is None:
                 kwargs = self._with_training(layer, kwargs, training)
-            nested = _network(layer)
+            nested = keras_networks.network(layer)
             if nested is None:
                 results = self._read_call(layer, args, kwargs, outputs, prefix)
             else:
@@ -276,7 +281,10 @@ class _Reader:
         tensors = _match_inputs(model, network, given[0])
         prefix = f"{prefix}{model.name}_"
         self._read_nodes(network, tensors, prefix, kwargs.get("training"))
-        return [tensors[id(out)] for out in tf.nest.flatten(_structures(network)[1])]
+        return [
+            tensors[id(out)]
+            for out in tf.nest.flatten(keras_networks.structures(network)[1])
+        ]
 
     def _with_training(self, layer, kwargs, training):
         accepts = getattr(layer, "_expects_training_arg", None)  # Keras 2
@@ -297,14 +305,16 @@ class _Reader:
         return self.names[id(layer)]
 
     def _new_tensor(self, keras_tensor, name):
-        return Tensor(keras_tensor.shape, _dtype_name(keras_tensor.dtype), name)
+        return Tensor(
+            keras_tensor.shape, keras_networks.dtype_name(keras_tensor.dtype), name
+        )
 
 
 def _match_inputs(model, network, given):
     """{id of a nested model's input: the Tensor it is called with}."""
-    own = _structures(network)[0]
+    own = keras_networks.structures(network)[0]
     if isinstance(given, dict) and not isinstance(own, dict):
-        given = [given[_history(t).name] for t in network.inputs]
+        given = [given[keras_networks.history(t).name] for t in network.inputs]
         own = list(network.inputs)
     flat, own = tensors_in(given), tf.nest.flatten(own)
     if len(flat) != len(own):
@@ -313,74 +323,3 @@ def _match_inputs(model, network, given):
             f"Received: a call with {len(flat)} tensors"
         )
     return dict(zip(map(id, own), flat, strict=True))
-
-
-def _network(model):
-    """What holds the graph of a functional model; None if there is no such graph."""
-    if not isinstance(model, keras.Model):
-        return None
-    if KERAS_3:
-        if isinstance(model, keras.Sequential):
-            return getattr(model, "_functional", None)
-        functional = hasattr(model, "_nodes_by_depth")
-    else:
-        functional = model._is_graph_network
-    return model if functional and _runs_its_graph(model) else None
-
-
-def _runs_its_graph(model):
-    """False for a functional subclass that overrides `call`."""
-    module = type(model).call.__module__
-    return module.startswith("keras.")
-
-
-def _nodes(network):
-    for _, nodes in sorted(network._nodes_by_depth.items(), reverse=True):
-        yield from nodes
-
-
-def _node_parts(node):
-    if KERAS_3:
-        args, kwargs = node.arguments.args, node.arguments.kwargs
-        return node.operation, args, kwargs, list(node.outputs)
-    return node.layer, node.call_args, node.call_kwargs, tf.nest.flatten(node.outputs)
-
-
-def _structures(network):
-    if KERAS_3:
-        return network._inputs_struct, network._outputs_struct
-    return network._nested_inputs, network._nested_outputs
-
-
-def _history(keras_tensor):
-    history = keras_tensor._keras_history
-    return history.operation if KERAS_3 else history.layer
-
-
-def _is_symbolic(item):
-    return hasattr(item, "_keras_history")
-
-
-def _dtype_name(dtype):
-    return dtype if isinstance(dtype, str) else tf.as_dtype(dtype).name
-
-
-def _not_functional(model):
-    if isinstance(model, keras.Sequential):
-        return (
-            f"Sequential model `{model.name}` has no input shape yet, so it has no "
-            "graph to cut. Start it with `keras.Input(shape=…)`, or call "
-            "`model.build((None, …))` first. Received: a Sequential that is not built"
-        )
-    if isinstance(model, keras.Model):
-        return (
-            f"`model` must be a functional model; `{model.name}` is a subclassed "
-            "model, whose `call` is Python code without a graph to cut. Rebuild it "
-            "with `keras.Input` and `keras.Model(inputs, outputs)`, or wrap just its "
-            "upper part in `eh.MultiHeadWrapper`. "
-            f"Received: {type(model).__name__}"
-        )
-    return (
-        "`model` must be a functional keras.Model. "
-        f"Received: {type(model).__name__}: {model!r}"
-    )

@@ -6,6 +6,7 @@ narrowed, but narrower copies cannot start from its trained weights.
 """
 
 from ensemble_heads import axes as ax
+from ensemble_heads import ties
 from ensemble_heads.width_rules import width_rule
 
 
@@ -44,6 +45,6 @@ def cross_stage_partial(tracer, node):
     """The two halves of the channels stay equal."""
     layer = node.layer
     out = tracer.width(layer, "filters", layer.filters)
-    out = ax.product(ax.split_product(out, [2, layer.filters // 2]))
+    out = ax.product(ties.split_product(out, [2, layer.filters // 2]))
     tracer.set_config(layer, filters=out)
     tracer.set_like(node, out)

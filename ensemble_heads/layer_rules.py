@@ -1,11 +1,13 @@
-"""Width rules of Keras' layers: convolutions, dense layers, norms, shapes, merges.
+"""Width rules of Keras' layers: convolutions, dense layers, norms, elementwise ones.
 
-See `width_rules.width_rule` for what a rule is. Recurrent and attention layers and
-wrappers are in `sequence_rules.py`.
+See `width_rules.width_rule` for what a rule is. Layers that fold or join axes are in
+`shape_rules.py`, recurrent and attention layers in `sequence_rules.py`.
 """
 
 from ensemble_heads import axes as ax
+from ensemble_heads import ties
 from ensemble_heads.keras_api import keras
+from ensemble_heads.shape_rules import fixed_shape
 from ensemble_heads.width_rules import keras_layers, width_rule
 
 _ONES = ax.fixed(1)
@@ -15,11 +17,6 @@ def channel_axis(layer, rank):
     """Position of the channels in a tensor of a layer with a `data_format`."""
     first = getattr(layer, "data_format", None) == "channels_first"
     return 1 if first else rank - 1
-
-
-def fixed_shape(shape):
-    """Axes of a shape that cannot change."""
-    return tuple(ax.fixed(size) for size in shape)
 
 
 def optional(layer, flag, axes):
@@ -59,7 +56,7 @@ def convolution(tracer, node):
         tracer.tie(features, ax.product([ax.fixed(groups), width]))
         inputs = width.resolve()
         out = tracer.width(layer, "filters", layer.filters)
-        out = ax.product(ax.split_product(out, [groups, layer.filters // groups]))
+        out = ax.product(ties.split_product(out, [groups, layer.filters // groups]))
     tracer.set_config(layer, filters=out)
     last = [out, inputs] if "Transpose" in type(layer).__name__ else [inputs, out]
     kernel = [*fixed_shape(layer.kernel_size), *last]
@@ -188,7 +185,7 @@ def group_normalization(tracer, node):
         tracer.set_config(layer, groups=axis)
     elif layer.groups > 1:
         axis = ax.product(
-            ax.split_product(axis, [layer.groups, axis.size() // layer.groups])
+            ties.split_product(axis, [layer.groups, axis.size() // layer.groups])
         )
     weights = optional(layer, "scale", [axis]) + optional(layer, "center", [axis])
     tracer.set_weights(layer, *weights)
@@ -253,7 +250,7 @@ def spatial(tracer, node):
     channel = out - 1 if position == len(x) - 1 else 1
     for place, axis in enumerate(x):
         if place != position:
-            ax.pin(axis)
+            ties.pin(axis)
     tracer.set_like(node, x[position], channel)
 
 
@@ -268,130 +265,12 @@ def embedding(tracer, node):
     tracer.set_outputs(node, [*x, out])
 
 
-@width_rule(keras.layers.Flatten)
-def flatten(tracer, node):
-    """Folds all axes but the batch into one; channels last in any data format."""
-    (x,) = tracer.input_axes(node)
-    rest = list(x[1:])
-    if getattr(node.layer, "data_format", None) == "channels_first" and rest:
-        rest = [*rest[1:], rest[0]]
-    tracer.set_outputs(node, [x[0], ax.product(rest)])
-
-
-@width_rule(keras.layers.Reshape)
-def reshape(tracer, node):
-    """Refolds the axes; sizes in `target_shape` follow the widths."""
-    (x,) = tracer.input_axes(node)
-    out = refold(x[1:], node.outputs[0].shape[1:])
-    target = tuple(
-        -1 if size == -1 else axis
-        for size, axis in zip(node.layer.target_shape, out, strict=True)
-    )
-    tracer.set_config(node.layer, target_shape=target)
-    tracer.set_outputs(node, [x[0], *out])
-
-
-def refold(axes, sizes):
-    """Axes of the given original sizes that hold what `axes` held, in that order."""
-    if tuple(axis.size() for axis in axes) == tuple(sizes):
-        return list(axes)
-    if None in sizes or any(axis.size() is None for axis in axes):
-        return _refold_unknown(axes, sizes)
-    return ax.split_product(ax.product(list(axes)), list(sizes))
-
-
-def _refold_unknown(axes, sizes):
-    """The same where one run of axes is of unknown size: only the rest is matched."""
-    known = 0
-    while known < min(len(axes), len(sizes)) and axes[-1 - known].size() == sizes[
-        -1 - known
-    ] not in (None,):
-        known += 1
-    front = axes[: len(axes) - known]
-    if any(axis.widths() for axis in front):
-        raise ax.TieError("a width is folded into an axis of unknown size")
-    tail = list(axes[len(axes) - known :])
-    return [*fixed_shape(sizes[: len(sizes) - known]), *tail]
-
-
-@width_rule(keras.layers.Permute)
-def permute(tracer, node):
-    """Moves the axes."""
-    (x,) = tracer.input_axes(node)
-    tracer.set_outputs(node, [x[0], *(x[place] for place in node.layer.dims)])
-
-
-@width_rule(keras.layers.RepeatVector)
-def repeat_vector(tracer, node):
-    """Adds an axis before the last."""
-    (x,) = tracer.input_axes(node)
-    tracer.set_outputs(node, [x[0], ax.fixed(node.layer.n), x[1]])
-
-
-@width_rule(keras.layers.Concatenate)
-def concatenate(tracer, node):
-    """Puts the axes one behind the other and ties all others."""
-    tracer.set_outputs(node, join(tracer, node, node.layer.axis))
-
-
-def join(tracer, node, axis):
-    """Axes of the concatenation of a call's inputs."""
-    shapes = tracer.input_axes(node)
-    axis %= len(shapes[0])
-    for shape in shapes[1:]:
-        for place, (a, b) in enumerate(zip(shapes[0], shape, strict=True)):
-            if place != axis and a.size() is not None and b.size() is not None:
-                tracer.tie(a, b)
-    out = list(tracer.input_axes(node)[0])
-    out[axis] = ax.concat([shape[axis] for shape in tracer.input_axes(node)])
-    return out
-
-
-@width_rule(
-    *keras_layers("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum")
-)
-def merge(tracer, node):
-    """Ties all inputs, but for axes that are broadcast."""
-    tracer.set_outputs(node, broadcast(tracer, node))
-
-
-def broadcast(tracer, node):
-    """Axes of an elementwise operation on a call's inputs, which it ties."""
-    shapes = tracer.input_axes(node)
-    rank = max(map(len, shapes))
-    for place in range(1, rank + 1):
-        aligned = [shape[-place] for shape in shapes if place <= len(shape)]
-        wide = [axis for axis in aligned if axis.size() not in (1, None)]
-        for axis in wide[1:]:
-            tracer.tie(wide[0], axis)
-    out = []
-    for place in range(rank, 0, -1):
-        aligned = [s[-place] for s in tracer.input_axes(node) if place <= len(s)]
-        out.append(next((axis for axis in aligned if axis.size() != 1), aligned[0]))
-    return out
-
-
-@width_rule(keras.layers.Dot)
-def dot(tracer, node):
-    """Ties the two axes that are summed over."""
-    first, second = tracer.input_axes(node)
-    axes = node.layer.axes
-    i, j = (axes, axes) if isinstance(axes, int) else axes
-    i, j = i % len(first), j % len(second)
-    tracer.tie(first[i], second[j])
-    first, second = tracer.input_axes(node)
-    left = [axis for place, axis in enumerate(first) if place != i]
-    right = [axis for place, axis in enumerate(second) if place not in (0, j)]
-    out = left + right
-    tracer.set_outputs(node, out if len(out) > 1 else [*out, _ONES])
-
-
 @width_rule(*keras_layers("Normalization"))
 def adapted_normalization(tracer, node):
     """Holds statistics of these very channels, so that they keep their size."""
     (x,) = tracer.input_axes(node)
     for axis in x:
-        ax.pin(axis)
+        ties.pin(axis)
     tracer.set_outputs(node, tracer.input_axes(node)[0])
 
 

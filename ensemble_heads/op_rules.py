@@ -8,9 +8,10 @@ arguments or the order of an axis matters; all others are tried out on other siz
 import tensorflow as tf
 
 from ensemble_heads import axes as ax
+from ensemble_heads import ties
 from ensemble_heads.graph import Tensor
 from ensemble_heads.keras_api import KERAS_3
-from ensemble_heads.layer_rules import broadcast, fixed_shape, join, refold
+from ensemble_heads.shape_rules import broadcast, fixed_shape, join, refold
 from ensemble_heads.width_rules import operation_rule
 
 _ELEMENTWISE = (
@@ -67,7 +68,7 @@ def reshape(tracer, node):
         )
         set_parameter(tracer, node, target, 1, "newshape", "shape")
     elif any(axis.widths() for axis in out):
-        raise ax.TieError("its target shape is computed by other operations")
+        raise ties.TieError("its target shape is computed by other operations")
     tracer.set_outputs(node, out)
 
 
@@ -101,9 +102,9 @@ def split(tracer, node):
         return
     given = parameter(node, 1, "indices_or_sections", "num_or_size_splits")
     if isinstance(given, int):
-        pieces = ax.split_product(x[axis], [given, sizes[0]])[1:] * given
+        pieces = ties.split_product(x[axis], [given, sizes[0]])[1:] * given
     else:
-        pieces = ax.split_concat(x[axis], sizes)
+        pieces = ties.split_concat(x[axis], sizes)
         ends = [ax.concat(pieces[: i + 1]) for i in range(len(pieces) - 1)]
         value = tuple(ends) if KERAS_3 else list(pieces)
         set_parameter(
@@ -154,15 +155,15 @@ def _slice(axis, key):
     start, stop, step = _slice_parts(key)
     if isinstance(key, (int, Tensor)) or start == "index":
         if axis.widths():
-            raise ax.TieError("it takes one channel out of an axis that scales")
+            raise ties.TieError("it takes one channel out of an axis that scales")
         return None, key
     if not axis.widths() or (start, stop, step) == (None, None, None):
         return (axis if (start, stop, step) == (None, None, None) else _UNKNOWN), key
     if step not in (None, 1):
-        raise ax.TieError("it takes channels in steps out of an axis that scales")
+        raise ties.TieError("it takes channels in steps out of an axis that scales")
     size = axis.size()
     start, stop, _ = slice(start, stop).indices(size)
-    before, piece, _ = ax.split_concat(axis, [start, stop - start, size - stop])
+    before, piece, _ = ties.split_concat(axis, [start, stop - start, size - stop])
     ends = (before, ax.concat([before, piece]), None)
     if isinstance(key, dict):
         return piece, dict(zip(("start", "stop", "step"), ends, strict=True))
@@ -210,7 +211,7 @@ def einsum(tracer, node):
     for _ in range(2):  # the second round reads what the first one tied
         for term, axes in zip(terms.split(","), tracer.input_axes(node), strict=True):
             if "." in term:
-                raise ax.TieError("an ellipsis in its equation")
+                raise ties.TieError("an ellipsis in its equation")
             for letter, axis in zip(term, axes, strict=True):
                 known = letters.setdefault(letter, axis)
                 if known.size() is not None and axis.size() is not None:

@@ -10,9 +10,10 @@ import itertools
 import tensorflow as tf
 
 from ensemble_heads import axes as ax
+from ensemble_heads import ties
 from ensemble_heads.graph import Tensor, clone_layer
 from ensemble_heads.keras_api import keras
-from ensemble_heads.layer_rules import broadcast, fixed_shape
+from ensemble_heads.shape_rules import broadcast, fixed_shape
 
 _TRIALS = ((2, 1), (3, 2))  # width k is tried at base * (first + k * second)
 
@@ -21,7 +22,7 @@ def probe(tracer, node):
     """Width rule for whatever has none."""
     weighted = isinstance(node.layer, keras.layers.Layer) and node.layer.weights
     if weighted and id(node.layer) not in tracer.kept:
-        raise ax.TieError("a layer with weights of a class that has no width rule")
+        raise ties.TieError("a layer with weights of a class that has no width rule")
     if tracer.is_fixed(node):
         tracer.set_outputs(node, *(fixed_shape(t.shape) for t in node.outputs))
         return
@@ -32,10 +33,10 @@ def probe(tracer, node):
     if shapes is None and weighted:
         # it was asked to keep its size, so what it takes keeps its size as well
         for axis in itertools.chain(*tracer.input_axes(node)):
-            ax.pin(axis)
+            ties.pin(axis)
         shapes = [fixed_shape(tensor.shape) for tensor in node.outputs]
     if shapes is None:
-        raise ax.TieError("it does not accept other sizes than it had")
+        raise ties.TieError("it does not accept other sizes than it had")
     tracer.set_outputs(node, *shapes)
 
 
@@ -92,4 +93,4 @@ def _find_axis(size, place, inputs, trials, index):
         tried = [axis.size(values) for values, _ in trials]
         if axis.size() == size and tried == sizes:
             return axis
-    raise ax.TieError(f"it makes axis {place} of the output in an unknown way")
+    raise ties.TieError(f"it makes axis {place} of the output in an unknown way")

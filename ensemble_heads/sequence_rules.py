@@ -7,9 +7,11 @@ scales its units. See `width_rules.width_rule` for what a rule is.
 import dataclasses
 
 from ensemble_heads import axes as ax
+from ensemble_heads import ties
 from ensemble_heads.graph import Tensor
 from ensemble_heads.keras_api import keras
-from ensemble_heads.layer_rules import fixed_shape, optional
+from ensemble_heads.layer_rules import optional
+from ensemble_heads.shape_rules import fixed_shape
 from ensemble_heads.width_rules import find, keras_layers, width_rule
 
 _GATES = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}
@@ -159,7 +161,7 @@ def bidirectional(tracer, node):
     layer, inner = node.layer, node.layer.forward_layer
     rule = find(inner)
     if rule is not recurrent or len(node.outputs) > 1:
-        raise ax.TieError("this way of wrapping a recurrent layer has no width rule")
+        raise ties.TieError("this way of wrapping a recurrent layer has no width rule")
     x = tracer.input_axes(node)[0]
     units = tracer.width(layer, "units", inner.units)
     for key in ("layer", "backward_layer"):
@@ -203,7 +205,7 @@ def _trace_wrapped(tracer, node, inputs, outputs):
     wrapper, inner = node.layer, node.layer.layer
     rule = find(inner)
     if rule is None:
-        raise ax.TieError(f"wrapped {type(inner).__name__} has no width rule")
+        raise ties.TieError(f"wrapped {type(inner).__name__} has no width rule")
     args = (inputs[0],) if len(inputs) == 1 else (list(inputs),)
     if id(wrapper) in tracer.kept:
         tracer.kept |= {id(inner)}

@@ -15,8 +15,9 @@ from ensemble_heads import axes as ax
 from ensemble_heads import keras_cv_rules as _keras_cv_rules  # noqa: F401 (registers)
 from ensemble_heads import layer_rules as _layer_rules  # noqa: F401 (registers)
 from ensemble_heads import op_rules as _op_rules  # noqa: F401 (registers)
-from ensemble_heads import probing, width_rules
+from ensemble_heads import probing, ties, width_rules
 from ensemble_heads import sequence_rules as _sequence_rules  # noqa: F401 (registers)
+from ensemble_heads import shape_rules as _shape_rules  # noqa: F401 (registers)
 from ensemble_heads.graph import tensors_in
 
 
@@ -63,7 +64,7 @@ def trace(graph, kept=(), fallback=None):
         tracer.visit(node, fallback)
     for tensor in tensors_in(graph.outputs):
         for axis in tracer.result.axes[tensor]:
-            ax.pin(axis)
+            ties.pin(axis)
     return tracer.result
 
 
@@ -79,7 +80,7 @@ class Tracer:
         rule = width_rules.find(node.layer) or fallback or probing.probe
         try:
             rule(self, node)
-        except ax.TieError as error:
+        except ties.TieError as error:
             raise ValueError(untraceable(node, self, str(error))) from error
         for tensor in node.outputs:
             traced = [axis.size() for axis in self.result.axes[tensor]]
@@ -119,14 +120,14 @@ class Tracer:
         return ax.variable(self.result.widths[place]).resolve()
 
     def tie(self, first, second):
-        """Makes two axes equal; raises `axes.TieError`."""
-        ax.tie(first, second)
+        """Makes two axes equal; raises `ties.TieError`."""
+        ties.tie(first, second)
 
     def tie_shapes(self, first, second):
         """Ties two shapes axis by axis."""
         for a, b in zip(first, second, strict=True):
             if a.resolve() != b.resolve():
-                ax.tie(a, b)
+                ties.tie(a, b)
 
     def set_outputs(self, node, *shapes):
         """Tells the axes of a call's outputs; sizes traced as unknown are fixed."""
