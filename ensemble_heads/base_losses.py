@@ -256,7 +256,8 @@ class _FunctionLoss(keras.losses.Loss):
     """A user's callable `(y_true, y_pred)` as a Keras loss."""
 
     def __init__(self, function):
-        super().__init__(name=getattr(function, "__name__", type(function).__name__))
+        name = getattr(function, "__name__", type(function).__name__)
+        super().__init__(name=name.strip("<>"))  # "<lambda>" names no scope.
         self.function = function
 
     def call(self, y_true, y_pred):

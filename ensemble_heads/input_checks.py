@@ -92,7 +92,7 @@ def check_first_batch(is_first, inputs, targets, loss):
         loss: scalar tensor.
 
     Returns:
-        List of operations for `tf.control_dependencies`.
+        List of tensors for `tf.control_dependencies`.
     """
 
     def check():
@@ -110,7 +110,7 @@ def check_first_batch(is_first, inputs, targets, loss):
             return tf.constant(True)
 
     checked = tf.cond(is_first, check, lambda: tf.constant(True))
-    return [] if tf.executing_eagerly() else [checked.op]
+    return [] if tf.executing_eagerly() else [checked]
 
 
 def checking_first_call(function):

@@ -92,7 +92,6 @@ class EnsembleTrainer:
         if loss is not None:
             self.flat_links = plan.links
 
-    @tf.autograph.experimental.do_not_convert
     def train_step(self, data):
         x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
@@ -105,7 +104,6 @@ class EnsembleTrainer:
             self._apply_gradients(tape, scaled)
         return track()
 
-    @tf.autograph.experimental.do_not_convert
     def test_step(self, data):
         x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
         _, track = self._batch_loss(x, y, weights, training=False)

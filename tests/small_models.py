@@ -1,0 +1,85 @@
+"""Small multi-headed models, built by hand so that tests do not depend on surgery."""
+
+import numpy as np
+
+import ensemble_heads as eh
+from ensemble_heads.keras_api import keras
+
+FEATURES, CLASSES = 6, 4
+
+
+def dense_head(units, width=5, inputs=7, name="head", regularizer=None):
+    """A head: features -> raw outputs."""
+    layers = keras.layers
+    features = keras.Input((inputs,))
+    hidden = layers.Dense(width, activation="relu", kernel_regularizer=regularizer)
+    raw = layers.Dense(units, name="out", kernel_regularizer=regularizer)
+    return keras.Model(features, raw(hidden(features)), name=name)
+
+
+def dense_trunk(width=7, regularizer=None):
+    inputs = keras.Input((FEATURES,), name="x")
+    layer = keras.layers.Dense(
+        width, activation="tanh", kernel_regularizer=regularizer, name="shared"
+    )
+    return keras.Model(inputs, layer(inputs), name="trunk")
+
+
+def dense_model(num_heads=2, link="softmax", units=CLASSES, regularizer=None, **kwargs):
+    """Dense trunk, dense heads, one output named `out`."""
+    heads = [
+        dense_head(units, name=f"head_{i}", regularizer=regularizer)
+        for i in range(num_heads)
+    ]
+    wrapper = eh.MultiHeadWrapper.from_heads(heads, link)
+    return eh.MultiHeadModel(dense_trunk(regularizer=regularizer), wrapper, **kwargs)
+
+
+def several_outputs_model(kind, num_heads=2, **kwargs):
+    """Two inputs and two outputs: `label` (softmax of 3) and `size` (linear).
+
+    Args:
+        kind: `dict` or `list`, the structure of inputs and of outputs.
+    """
+    layers = keras.layers
+
+    def structure(names, tensors):
+        return dict(zip(names, tensors)) if kind is dict else list(tensors)
+
+    left, right = keras.Input((3,), name="left"), keras.Input((2,), name="right")
+    mixed = layers.Concatenate()([layers.Dense(4)(left), layers.Dense(3)(right)])
+    trunk = keras.Model(structure(("left", "right"), (left, right)), mixed)
+    heads = []
+    for i in range(num_heads):
+        features = keras.Input((7,))
+        outputs = (
+            layers.Dense(3, name="label")(features),
+            layers.Dense(1, name="size")(features),
+        )
+        outputs = structure(("label", "size"), outputs)
+        heads.append(keras.Model(features, outputs, name=f"head_{i}"))
+    links = structure(("label", "size"), ("softmax", "linear"))
+    wrapper = eh.MultiHeadWrapper.from_heads(heads, links)
+    return eh.MultiHeadModel(trunk, wrapper, **kwargs)
+
+
+def classification_data(examples=24, classes=CLASSES):
+    """(inputs, class numbers), float32 and int64."""
+    x = np.random.normal(size=(examples, FEATURES)).astype("float32")
+    return x, np.random.randint(0, classes, examples)
+
+
+class Weighting(keras.layers.Layer):
+    """A parametric ensembler: trained weights of the heads, over plain tensors."""
+
+    def build(self, input_shape):
+        self.scores = self.add_weight(
+            shape=(input_shape[1],), initializer="random_normal", name="scores"
+        )
+        super().build(input_shape)
+
+    def call(self, inputs):
+        import tensorflow as tf
+
+        weights = tf.nn.softmax(tf.convert_to_tensor(self.scores))
+        return tf.tensordot(weights, tf.cast(inputs, weights.dtype), [[0], [1]])
