@@ -1,0 +1,354 @@
+"""`eh.multi_head`: exact widths, draws, budgets, and what bad input gets."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import ensemble_heads as eh
+import zoo
+from ensemble_heads.keras_api import keras
+
+layers = keras.layers
+
+
+def small_model(**dense):
+    inputs = keras.Input((6,), name="features")
+    x = layers.Dense(12, activation="relu", name="shared")(inputs)
+    x = layers.Dense(16, activation="relu", name="hidden", **dense)(x)
+    x = layers.Dropout(0.1, seed=5, name="dropout")(x)
+    x = layers.Dense(8, activation="relu", name="top", **dense)(x)
+    return keras.Model(inputs, layers.Dense(3, activation="softmax", name="out")(x))
+
+
+def residual_model():
+    inputs = keras.Input((8, 8, 3), name="image")
+    x = layers.Conv2D(8, 3, padding="same", name="stem")(inputs)
+    for number in range(2):
+        y = layers.Conv2D(8, 3, padding="same", name=f"conv{number}")(x)
+        x = layers.Add(name=f"add{number}")([x, y])
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.Model(inputs, layers.Dense(3, name="out")(x))
+
+
+def units(model, name):
+    return [head.get_layer(name).units for head in model.heads]
+
+
+def weights_of(model):
+    return [w.numpy() for w in model.trunk.weights] + [
+        w.numpy() for head in model.heads for w in head.weights
+    ]
+
+
+# widths
+
+
+def test_the_published_widths_of_the_heads_come_out_exactly():
+    changes = {"blocks": (1, 1, 2, 2)}
+    single = zoo.build("se_resnet152", input_shape=(32, 32, 3), classes=10, **changes)
+    model = eh.multi_head(single, "stage2", 2, width_multiplier=0.6875)
+    stages = zoo.build(
+        "se_resnet152",
+        input_shape=(32, 32, 3),
+        classes=10,
+        widths=(64, 128, 176, 352),
+        **changes,
+    )
+    for head in model.heads:
+        named = {layer.name: layer for layer in head.layers}
+        compared = 0
+        for layer in stages.layers:
+            if layer.name in named and layer.weights:
+                mine = [tuple(w.shape) for w in named[layer.name].weights]
+                assert mine == [tuple(w.shape) for w in layer.weights], layer.name
+                compared += 1
+        assert compared > 20
+
+
+@pytest.mark.parametrize(
+    ("multiplier", "divisor", "expected"),
+    [(0.5, 1, (8, 4)), (0.7, 1, (11, 6)), (0.7, 4, (12, 4)), (2.0, 1, (32, 16))],
+)
+def test_widths_are_rounded_to_the_divisor(multiplier, divisor, expected):
+    model = eh.multi_head(
+        small_model(), "shared", width_multiplier=multiplier, divisor=divisor
+    )
+    assert units(model, "hidden") == [expected[0]] * 2
+    assert units(model, "top") == [expected[1]] * 2
+    assert units(model, "out") == [3] * 2
+
+
+def test_what_is_tied_to_the_trunk_keeps_its_width():
+    model = eh.multi_head(residual_model(), "add0", width_multiplier=0.5)
+    assert [head.get_layer("conv1").filters for head in model.heads] == [8, 8]
+
+
+def test_a_callable_sets_single_layers():
+    def multiplier(layer):
+        return 1.0 if layer.name == "top" else 0.25
+
+    model = eh.multi_head(small_model(), "shared", width_multiplier=multiplier)
+    assert units(model, "hidden") == [4, 4]
+    assert units(model, "top") == [8, 8]
+
+
+def test_overrides_set_widths_and_anything_else():
+    model = eh.multi_head(
+        small_model(),
+        "shared",
+        width_multiplier=0.5,
+        overrides={"top": {"units": 5, "activation": "tanh"}, "dropout": {"rate": 0.7}},
+    )
+    top = model.heads[0].get_layer("top")
+    assert (top.units, top.activation) == (5, keras.activations.tanh)
+    assert model.heads[1].get_layer("dropout").rate == 0.7
+    assert units(model, "hidden") == [8, 8]
+
+
+def test_an_override_carries_what_is_tied_along():
+    inputs = keras.Input((6,))
+    x = layers.Dense(4, name="shared")(inputs)
+    a = layers.Dense(8, name="a")(x)
+    b = layers.Dense(8, name="b")(x)
+    x = layers.Multiply()([a, b])
+    single = keras.Model(inputs, layers.Dense(3)(x))
+    model = eh.multi_head(single, "shared", overrides={"a": {"units": 5}})
+    assert units(model, "b") == [5, 5]
+
+
+def test_auto_is_the_largest_that_fits_both_budgets():
+    single = zoo.build("cifar_resnet20", input_shape=(8, 8, 1), classes=10)
+    budget = eh.profile(single)
+    model = eh.multi_head(single, "stage1", width_multiplier="auto", divisor=1)
+    size = eh.profile(model)
+    assert size.parameters <= budget.parameters
+    assert size.flops <= budget.flops
+    assert 0 < model.width_multiplier < 1
+    wider = eh.multi_head(
+        single, "stage1", width_multiplier=model.width_multiplier + 0.02, divisor=1
+    )
+    size = eh.profile(wider)
+    assert size.parameters > budget.parameters or size.flops > budget.flops
+
+
+# draws
+
+
+def test_heads_differ_even_where_the_layers_carry_seeds():
+    seeded = keras.initializers.GlorotUniform(seed=7)
+    model = eh.multi_head(small_model(kernel_initializer=seeded), "shared")
+    first, second = (head.get_layer("hidden").get_weights()[0] for head in model.heads)
+    assert np.abs(first - second).max() > 0.1
+    seeds = [head.get_layer("dropout").get_config()["seed"] for head in model.heads]
+    assert seeds[0] != seeds[1]
+
+
+def test_the_same_seed_gives_the_same_model():
+    def draw(seed):
+        return weights_of(eh.multi_head(small_model(), "shared", seed=seed))
+
+    for a, b in zip(draw(3), draw(3), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert any((a != b).any() for a, b in zip(draw(3), draw(4), strict=True))
+
+
+def test_a_global_seed_makes_the_default_draw_reproducible():
+    def draw():
+        keras.utils.set_random_seed(11)
+        return weights_of(eh.multi_head(small_model(), "shared"))
+
+    for a, b in zip(draw(), draw(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_kernels_inside_attention_are_drawn_apart_and_reproducibly():
+    inputs = keras.Input((4, 8))
+    x = layers.Dense(8, name="shared")(inputs)
+    x = layers.MultiHeadAttention(2, 4, name="attention")(x, x)
+    single = keras.Model(inputs, layers.Dense(3)(x))
+    model, again = (eh.multi_head(single, "shared", seed=1) for _ in range(2))
+    kernels = [w for w in weights_of(model) if w.shape == (8, 2, 4)]
+    assert len(kernels) == 6
+    for i, a in enumerate(kernels):
+        for b in kernels[:i]:
+            assert np.abs(a - b).max() > 0.05
+    for a, b in zip(weights_of(model), weights_of(again), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_model_is_never_changed():
+    single = small_model()
+    config = json.dumps(single.get_config(), default=str)
+    before = single.get_weights()
+    calls = [len(layer._inbound_nodes) for layer in single.layers]
+    model = eh.multi_head(
+        single, "shared", width_multiplier=0.5, overrides={"top": {"units": 2}}
+    )
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.fit(np.ones((4, 6)), np.zeros(4), verbose=0)
+    assert json.dumps(single.get_config(), default=str) == config
+    assert [len(layer._inbound_nodes) for layer in single.layers] == calls
+    for a, b in zip(single.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_trained_model_is_converted_exactly():
+    single = zoo.build("cifar_resnet20", input_shape=(8, 8, 1), classes=10)
+    rng = np.random.default_rng(0)
+    single.set_weights([rng.uniform(0.1, 0.9, w.shape) for w in single.get_weights()])
+    images = rng.normal(size=(4, 8, 8, 1)).astype("float32")
+    model = eh.multi_head(single, "stage2", copy_weights=True)
+    np.testing.assert_allclose(model(images), single(images), atol=1e-6)
+    np.testing.assert_allclose(
+        model.head_predictions(images)[:, 1], single(images), atol=1e-6
+    )
+
+
+def test_statistics_of_adapted_layers_are_kept():
+    data = np.random.default_rng(0).normal(3.0, 2.0, (50, 6)).astype("float32")
+    normalization = layers.Normalization(name="normalization")
+    normalization.adapt(data)
+    inputs = keras.Input((6,))
+    x = layers.Dense(4, name="shared")(normalization(inputs))
+    single = keras.Model(inputs, layers.Dense(2)(x))
+    model = eh.multi_head(single, "shared")
+    found = model.trunk.get_layer("normalization")(data)
+    np.testing.assert_allclose(found, normalization(data), rtol=1e-6)
+
+
+# bad input
+
+
+def test_unknown_layers_name_the_closest():
+    with pytest.raises(ValueError, match=r"(?s)closest names: `hidden`.*'hiden'"):
+        eh.multi_head(small_model(), "hiden")
+    with pytest.raises(ValueError, match=r"`overrides` must name.*`top`.*'topp'"):
+        eh.multi_head(small_model(), "shared", overrides={"topp": {"units": 3}})
+
+
+def test_a_cut_skip_connection_names_both_tensors_and_where_to_fork():
+    message = (
+        r"(?s)must not cut a skip connection.*`conv1` \(\?x8x8x8, float32\) and "
+        r"`add0` \(\?x8x8x8.*Fork at `add0` or `add1`"
+    )
+    with pytest.raises(ValueError, match=message):
+        eh.multi_head(residual_model(), "conv1")
+
+
+def test_a_fork_after_the_last_layer_is_refused():
+    with pytest.raises(ValueError, match="nothing depends on the output of `out`"):
+        eh.multi_head(small_model(), "out")
+
+
+def test_models_without_a_graph_say_what_to_do_instead():
+    class Subclassed(keras.Model):
+        def call(self, inputs):
+            return inputs
+
+    with pytest.raises(ValueError, match=r"(?s)subclassed.*`eh.MultiHeadWrapper`"):
+        eh.multi_head(Subclassed(), "shared")
+    with pytest.raises(ValueError, match=r"(?s)no input shape yet.*`keras.Input"):
+        eh.multi_head(keras.Sequential([layers.Dense(2)]), "shared")
+    with pytest.raises(ValueError, match="must be a functional keras.Model"):
+        eh.multi_head("resnet50", "shared")
+
+
+def test_a_built_sequential_is_a_model():
+    single = keras.Sequential(
+        [
+            keras.Input((6,)),
+            layers.Dense(4, name="shared"),
+            layers.Dense(8, name="hidden"),
+            layers.Dense(2),
+        ]
+    )
+    model = eh.multi_head(single, "shared", width_multiplier=0.5)
+    assert units(model, "hidden") == [4, 4]
+
+
+@pytest.mark.parametrize("value", [0, -1, 4.1, "wide", None, True, float("nan")])
+def test_multipliers_out_of_range(value):
+    with pytest.raises(ValueError, match=r"`width_multiplier` must be in \(0, 4\]"):
+        eh.multi_head(small_model(), "shared", width_multiplier=value)
+
+
+@pytest.mark.parametrize("value", [0, -2, 1.5, True])
+def test_numbers_of_heads(value):
+    with pytest.raises(ValueError, match="`num_heads` must be an integer of at least"):
+        eh.multi_head(small_model(), "shared", num_heads=value)
+
+
+@pytest.mark.parametrize("value", [0, 2.5])
+def test_divisors(value):
+    with pytest.raises(ValueError, match="`divisor` must be an integer of at least 1"):
+        eh.multi_head(small_model(), "shared", divisor=value)
+
+
+def test_overrides_of_what_is_tied():
+    with pytest.raises(ValueError, match=r"`filters` of layer `conv1`.*tied to the tr"):
+        eh.multi_head(residual_model(), "add0", overrides={"conv1": {"filters": 4}})
+    with pytest.raises(ValueError, match="does not have; it has"):
+        eh.multi_head(small_model(), "shared", overrides={"top": {"filters": 4}})
+
+
+def test_callables_must_agree_on_tied_layers():
+    inputs = keras.Input((6,))
+    x = layers.Dense(4, name="shared")(inputs)
+    x = layers.Add()([layers.Dense(8, name="a")(x), layers.Dense(8, name="b")(x)])
+    single = keras.Model(inputs, layers.Dense(3)(x))
+    with pytest.raises(ValueError, match=r"whose widths are tied.*'a': 0.5, 'b': 0.7"):
+        eh.multi_head(
+            single,
+            "shared",
+            width_multiplier=lambda layer: 0.5 if layer.name == "a" else 0.75,
+        )
+
+
+class Unknown(layers.Layer):
+    """A layer with weights and no width rule."""
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(
+            shape=(input_shape[-1], 7), initializer="ones", name="kernel"
+        )
+
+    def call(self, inputs):
+        return tf.matmul(inputs, self.kernel)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], 7)
+
+
+def model_with_unknown_layer():
+    inputs = keras.Input((6,))
+    x = layers.Dense(4, name="shared")(inputs)
+    x = Unknown(name="unknown")(layers.Dense(8, name="hidden")(x))
+    return keras.Model(inputs, layers.Dense(3)(layers.Dense(8, name="top")(x)))
+
+
+def test_unknown_layers_with_weights_are_named_with_a_way_out():
+    message = r"(?s)`unknown` \(Unknown\) cannot be scaled.*returns 1.0 for.*`unknown`"
+    with pytest.raises(ValueError, match=message):
+        eh.multi_head(model_with_unknown_layer(), "shared", width_multiplier=0.5)
+
+    def kept(layer):
+        return 1.0 if layer.name == "unknown" else 0.5
+
+    model = eh.multi_head(model_with_unknown_layer(), "shared", width_multiplier=kept)
+    assert units(model, "hidden") == units(model, "top") == [4, 4]
+    assert eh.multi_head(model_with_unknown_layer(), "shared").num_heads == 2
+
+
+def test_several_depths_are_refused_for_now():
+    with pytest.raises(ValueError, match="trees that branch at several depths"):
+        eh.multi_head(small_model(), ["shared", "hidden"])
+
+
+def test_layers_called_twice_are_no_place_to_fork():
+    inputs = keras.Input((6,))
+    twice = layers.Dense(6, name="twice")
+    single = keras.Model(inputs, layers.Dense(3)(twice(twice(inputs))))
+    with pytest.raises(ValueError, match="`twice` is called 2 times"):
+        eh.multi_head(single, "twice")
