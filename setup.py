@@ -36,7 +36,7 @@ EXTRAS_REQUIRE = {
 setup(
     name="ensemble-heads",
     version="0.1.0",
-    description="EnsembleNets: any Keras model, converted to several heads on one trunk",
+    description="EnsembleNets: any Keras model with several heads on one trunk",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     author="The ensemble-heads authors",
