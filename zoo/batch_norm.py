@@ -54,6 +54,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         if hasattr(self, "fused"):
             self.fused = False
 
+    @tf.autograph.experimental.do_not_convert  # nothing to convert, and it is slow
     def call(self, inputs, training=None, mask=None):
         training = training if self.trainable else False
         if not self._kernel_applies(inputs, training, mask):

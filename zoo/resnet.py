@@ -107,6 +107,9 @@ class ResNetSpec(ModelSpec):
                 self.refuse(key, f"be one of {', '.join(map(repr, known))}")
         if not 0 <= self.se_ratio <= 1:
             self.refuse("se_ratio", "be in [0, 1]")
+        for key in ("relu_cap", "init_stddev"):
+            if getattr(self, key) is not None and getattr(self, key) <= 0:
+                self.refuse(key, "be positive or None")
         if self.weight_decay < 0:
             self.refuse("weight_decay", "not be negative")
 
@@ -141,8 +144,8 @@ SPECS |= {
     for key in ("resnet152", "se_resnet152")
 }
 
-# He et al. 2016a, section 4.2. Their parameter-free shortcuts, zeros in place of missing
-# channels, are projections here: a channel of zeros cannot be narrowed.
+# He et al. 2016a, section 4.2. Their parameter-free shortcuts, zeros in place of
+# missing channels, are projections here: a channel of zeros cannot be narrowed.
 _CIFAR = ResNetSpec(
     blocks=(3, 3, 3),
     widths=(16, 32, 64),

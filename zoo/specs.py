@@ -60,6 +60,7 @@ class MultiHeadSpec(ModelSpec):
         width_multiplier: width of a head relative to the layers it is made from.
         overrides: {layer name: {config key: value}} for single layers, or None.
         ensembler: what `eh.multi_head` takes.
+        divisor: what `eh.multi_head` takes.
         seed: None, or an integer from which the weights of the heads are drawn.
     """
 
@@ -69,12 +70,13 @@ class MultiHeadSpec(ModelSpec):
     width_multiplier: Any = 1.0
     overrides: Any = None
     ensembler: Any = "mean"
+    divisor: Any = None
     seed: Any = None
 
     def build(self, name):
-        """Returns a new `eh.MultiHeadModel`; `name` also names the single network."""
+        """Returns a new `eh.MultiHeadModel`; the single network is named alike."""
         options = {key: getattr(self, key) for key in self.own_fields()[1:]}
-        return eh.multi_head(self.base.build(name), **options)
+        return eh.multi_head(self.base.build(name), name=name, **options)
 
     def with_changes(self, **changes):
         check_fields(changes, self.changeable_fields(), type(self).__name__)
