@@ -200,9 +200,9 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
         return cls(**config)
 
     def __dir__(self):
-        # Keras' savers walk `dir()`, the two lines in opposite order. The heads must
-        # be met in one place, the wrapper, for weights files to fit both lines.
-        return [name for name in super().__dir__() if name != "heads"]
+        # Keras' savers walk `dir()`, the two lines in opposite order. What has weights
+        # must be met by one route, for weights files to fit both lines.
+        return [n for n in super().__dir__() if n not in ("heads", "layers")]
 
     def get_build_config(self):
         return None  # Built at construction.

@@ -34,6 +34,7 @@ class Prediction:
         self.logits = widen(logits)
         self.link = link
         self.form = form
+        self._given = None
 
     @classmethod
     def from_values(cls, values, link="linear", form="probabilities"):
@@ -41,11 +42,13 @@ class Prediction:
         values = widen(values)
         if form == "logits" or link == "linear":
             return cls(values, link, form)
-        values = tf.clip_by_value(values, EPSILON, 1.0 - EPSILON)
-        logits = tf.math.log(values)
+        inside = tf.clip_by_value(values, EPSILON, 1.0 - EPSILON)
+        logits = tf.math.log(inside)
         if link == "sigmoid":
-            logits -= tf.math.log1p(-values)
-        return cls(logits, link, form)
+            logits -= tf.math.log1p(-inside)
+        prediction = cls(logits, link, form)
+        prediction._given = values
+        return prediction
 
     @property
     def probabilities(self):
@@ -55,6 +58,8 @@ class Prediction:
     @property
     def values(self):
         """The prediction in the form of the single model's output."""
+        if self._given is not None:
+            return self._given
         return self.logits if self.form == "logits" else self.probabilities
 
     def with_logits(self, logits):
@@ -63,7 +68,10 @@ class Prediction:
 
     def stop_gradient(self):
         """The same prediction as a constant."""
-        return self.with_logits(tf.stop_gradient(self.logits))
+        constant = self.with_logits(tf.stop_gradient(self.logits))
+        if self._given is not None:
+            constant._given = tf.stop_gradient(self._given)
+        return constant
 
     def heads(self):
         """Splits a stack `[batch, heads, …]` into a list of predictions."""
