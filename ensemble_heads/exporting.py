@@ -90,10 +90,9 @@ def model_of_heads(model, heads):
             "`heads` must be left out for a model without heads. "
             f"Received: heads={heads!r} and a model of class {type(model).__name__}"
         )
+    several = isinstance(heads, list | tuple | range)
     try:
-        if not isinstance(heads, list | tuple | range):
-            heads = [heads]
-        indices = [operator.index(head) for head in heads]
+        indices = [operator.index(head) for head in (heads if several else [heads])]
     except TypeError as error:
         raise ValueError(
             f"`heads` must be an index or a list of indices. Received: heads={heads!r}"
