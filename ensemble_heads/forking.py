@@ -211,7 +211,7 @@ def _severed(graph, tensors, crossing, above):
 
 
 def _skip_message(graph, tensors, severed, name):
-    before, after = _nearest_forks(graph, name)
+    before, after = nearest_forks(graph, name)
     places = " or ".join(f"`{place}`" for place in (before, after) if place)
     return (
         f"`fork_at` must not cut a skip connection in two: behind `{name}` the model "
@@ -221,7 +221,7 @@ def _skip_message(graph, tensors, severed, name):
     )
 
 
-def _nearest_forks(graph, name):
+def nearest_forks(graph, name):
     """Names of the nearest layers before and after one where a fork is possible."""
     names = [node.name for node in graph.nodes]
     position = names.index(name) if name in names else 0

@@ -8,6 +8,7 @@ layers. Surgery, folding and exporting all work on this form.
 
 import collections
 import dataclasses
+import inspect
 
 import tensorflow as tf
 
@@ -191,7 +192,7 @@ def clone_layer(layer, name=None, /, **changes):
         config["name"] = name or layer.name
     config.update(changes)
     try:
-        return type(layer).from_config(config)
+        return type(layer).from_config(_accepted(layer, config))
     except Exception as error:
         raise ValueError(
             f"Layer `{layer.name}` of class {type(layer).__name__} cannot be made "
@@ -199,6 +200,24 @@ def clone_layer(layer, name=None, /, **changes):
             "class a `get_config` that returns every constructor argument. "
             f"Received: {type(error).__name__}: {error}"
         ) from error
+
+
+def _accepted(layer, config):
+    """The configuration without the entries of every layer that some do not take.
+
+    Layers without weights get by without the name and dtype that their constructor
+    has no place for (keras-cv's activations).
+    """
+    parameters = inspect.signature(type(layer).__init__).parameters.values()
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+    custom = (
+        type(layer).from_config.__func__ is not keras.layers.Layer.from_config.__func__
+    )
+    if takes_any or custom or getattr(layer, "weights", None):
+        return config
+    names = {parameter.name for parameter in parameters}
+    general = {"name", "dtype", "trainable"} - names
+    return {key: value for key, value in config.items() if key not in general}
 
 
 def _clone_lambda(layer, name):
