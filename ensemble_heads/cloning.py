@@ -1,6 +1,5 @@
 """Fresh copies of a graph at other widths, each with draws of its own."""
 
-import copy
 import random
 import zlib
 
@@ -60,12 +59,10 @@ class Copy:
         if isinstance(layer, keras.layers.Lambda):
             new = clone_layer(layer, name)
         else:
-            config = copy.deepcopy(layer.get_config())
+            place = (self._seed, self._name, name)
+            config = _with_seeds(layer.get_config(), place, _is_composite(layer))
             for path, value in changes.items():
                 _put(config, path, value)
-            composite = _is_composite(layer)
-            place = (self._seed, self._name, name)
-            config = _with_seeds(config, place, composite)
             config.pop("name", None)
             new = clone_layer(layer, name, **config)
         self.layers[layer_id] = new
@@ -101,7 +98,9 @@ def _put(config, path, value):
 
 
 def _with_seeds(config, place, composite, path=()):
-    """The configuration with every seed in it replaced by one of its own."""
+    """A copy of the configuration with every seed in it replaced by one of its own."""
+    if isinstance(config, keras.layers.Layer):
+        return clone_layer(config)
     if isinstance(config, (list, tuple)):
         items = [
             _with_seeds(item, place, composite, (*path, i))
