@@ -28,6 +28,7 @@ def largest_within_budget(model, upper, options, assemble):
     from ensemble_heads import profiling  # it knows multi-headed models
 
     budget = profiling.profile(model)
+    _check_countable(budget)
     search = _Search(upper, options, budget)
     steps = search.steps
     place = search.guess()
@@ -59,6 +60,18 @@ def largest_within_budget(model, upper, options, assemble):
         f"{budget.flops:,}",
     )
     return fitting
+
+
+def _check_countable(budget):
+    unknown = [op for op in budget.uncounted if op.reason == "unknown dimension"]
+    if unknown:
+        layers = sorted({op.layer for op in unknown})
+        raise ValueError(
+            '`width_multiplier="auto"` must be able to count FLOPs, and those of '
+            f"{layers} depend on dimensions that are not known. Build the model with "
+            "a full input shape, or pass a number. "
+            "Received: width_multiplier='auto'"
+        )
 
 
 class _Search:

@@ -133,6 +133,20 @@ def test_auto_is_the_largest_that_fits_both_budgets():
     assert size.parameters > budget.parameters or size.flops > budget.flops
 
 
+def test_auto_needs_countable_flops():
+    inputs = keras.Input((None, None, 1))
+    x = layers.Conv2D(4, 3, name="shared")(inputs)
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3, name="up")(x))
+    single = keras.Model(inputs, layers.Dense(2)(x))
+    with pytest.raises(ValueError, match=r"those of \['shared', 'up'\] depend on dim"):
+        eh.multi_head(single, "shared", width_multiplier="auto")
+
+
+def test_auto_that_cannot_fit_says_so():
+    with pytest.raises(ValueError, match="even the narrowest 50 heads exceed"):
+        eh.multi_head(small_model(), "shared", 50, width_multiplier="auto")
+
+
 # draws
 
 
