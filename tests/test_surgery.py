@@ -138,7 +138,7 @@ def test_auto_needs_countable_flops():
     x = layers.Conv2D(4, 3, name="shared")(inputs)
     x = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3, name="up")(x))
     single = keras.Model(inputs, layers.Dense(2)(x))
-    with pytest.raises(ValueError, match=r"those of \['shared', 'up'\] depend on dim"):
+    with pytest.raises(ValueError, match=r"those of .*'shared'.* depend on dim"):
         eh.multi_head(single, "shared", width_multiplier="auto")
 
 
