@@ -21,3 +21,19 @@ if tf.keras.layers.Layer is not keras.layers.Layer:
 def register(cls):
     """Registers a public class so that `.keras` files holding it load by name."""
     return keras.saving.register_keras_serializable(package="ensemble_heads")(cls)
+
+
+def list_metrics(metrics):
+    """Metrics in the form in which `Model.metrics` shows those of `compile`.
+
+    Keras 3 callbacks learn whether a metric should rise or fall from metrics inside a
+    container of Keras' own, and from no others.
+    """
+    if not KERAS_3:
+        return list(metrics)
+    from keras.src.trainers.compile_utils import CompileMetrics
+
+    container = CompileMetrics(None, None)
+    container._flat_metrics, container._flat_weighted_metrics = list(metrics), []
+    container.built = True
+    return [container]
