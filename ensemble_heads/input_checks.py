@@ -8,6 +8,7 @@ batch after compiling; later steps skip the check.
 
 import contextlib
 import re
+import types
 
 import numpy as np
 import tensorflow as tf
@@ -34,26 +35,29 @@ def label_range(loss, classes):
     return -_SLACK, 1.0 + _SLACK, "probabilities from 0 to 1"
 
 
-def check_label_array(loss, classes, target, output):
-    """Raises ValueError if an array of targets leaves the range of its loss.
+def check_target_array(loss, shape, target, output):
+    """Raises ValueError if an array of targets fits neither output nor range.
 
     Args:
-        loss: `BaseLoss`.
-        classes: int, the last axis of the predictions.
+        loss: `BaseLoss` or None.
+        shape: tuple, that of the predictions, with None for unknown sizes.
         target: anything; only NumPy arrays, lists and eager tensors are looked at.
         output: str, the output's name for the message.
     """
-    limits = label_range(loss, classes)
-    if limits is None or not _is_array(target):
+    if loss is None or not _is_array(target):
         return
     values = np.asarray(target)
+    if values.dtype.kind not in "iufb" or not values.size:
+        return
+    _check_shape(loss, shape, values)
+    limits = label_range(loss, shape[-1])
+    if limits is None:
+        return
     if loss.sparse and loss.ignore_class is not None:
         values = values[values != loss.ignore_class]
-    if values.size and values.dtype.kind in "iufb":
-        low, high = values.min(), values.max()
-        if low < limits[0] or high > limits[1]:
-            message = _label_message(limits, output).removeprefix(_MARK)
-            raise ValueError(f"{message} {low} to {high}")
+    if values.size and (values.min() < limits[0] or values.max() > limits[1]):
+        message = _label_message(limits, output).removeprefix(_MARK)
+        raise ValueError(f"{message} {values.min()} to {values.max()}")
 
 
 def assert_labels(loss, target, prediction, output):
@@ -144,6 +148,15 @@ def clear_errors():
             raise
         text = found.group(1).replace("] [", " ").removeprefix(_MARK)
         raise ValueError(text) from error
+
+
+def _check_shape(loss, shape, values):
+    # All that is asked of a prediction here is its shape.
+    prediction = types.SimpleNamespace(logits=tf.TensorSpec((None, *shape[1:])))
+    try:
+        loss.match(values[:1], prediction)
+    except ValueError:
+        loss.match(values, prediction)  # The same, with the whole shape to tell.
 
 
 def _assert(condition, data):

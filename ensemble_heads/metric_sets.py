@@ -5,8 +5,11 @@ formula by the shape of the targets they meet, not when they are made.
 """
 
 import dataclasses
+import re
 
-from ensemble_heads.keras_api import keras
+import tensorflow as tf
+
+from ensemble_heads.keras_api import KERAS_3, keras
 
 
 @dataclasses.dataclass
@@ -67,9 +70,9 @@ class MetricSet:
             if entry.head is not None:
                 said = prediction.heads.heads()[entry.head]
             values = said.values
-            if prediction.mask is not None:
-                values._keras_mask = prediction.mask
             weight = weights[entry.output] if entry.weighted else None
+            if prediction.mask is not None:
+                weight = _with_mask(values, weight, prediction.mask)
             target = _same_rank(target, values)
             entry.metric.update_state(target, values, sample_weight=weight)
 
@@ -79,10 +82,8 @@ class MetricSet:
             prefix = "" if head is None else f"head_{head}_"
             prefix += f"{self.outputs.names[output]}_" if several else ""
             for identifier in _as_list(wanted):
-                # A metric object serves one place; heads and outputs get copies.
-                shared = head is not None or not isinstance(metrics, dict) and several
-                metric = _make(identifier, prefix, copied=shared)
-                name = self._free_name(_log_name(identifier, metric, prefix), weighted)
+                name = self._free_name(prefix + _own_name(identifier), weighted)
+                metric = _make(identifier, name if prefix else None)
                 self.entries.append(_Entry(metric, name, output, head, weighted))
 
     def _free_name(self, name, weighted):
@@ -123,36 +124,43 @@ def _by_shape(kind, y_true, y_pred):
     return getattr(keras.metrics, f"{name}_{kind}")(y_true, y_pred)
 
 
-def _make(identifier, prefix, copied):
+def _make(identifier, name):
+    """The metric of this name; without one, the user's own object is taken as it is."""
     if isinstance(identifier, str) and identifier.lower() in _BY_SHAPE:
         function = _BY_SHAPE[identifier.lower()]
-        return keras.metrics.MeanMetricWrapper(function, name=prefix + identifier)
-    if isinstance(identifier, keras.metrics.Metric):
-        if not copied:
-            return identifier
-        config = identifier.get_config()
-        return type(identifier).from_config({**config, "name": prefix + config["name"]})
-    metric = identifier() if isinstance(identifier, type) else identifier
-    metric = keras.metrics.get(metric)
-    if isinstance(metric, keras.metrics.Metric):
+        metric = keras.metrics.MeanMetricWrapper(function, name=name or identifier)
+        metric._direction = "up" if function is accuracy else "down"  # Keras 3
         return metric
-    return keras.metrics.MeanMetricWrapper(
-        metric, name=prefix + _own_name(identifier, metric)
-    )
-
-
-def _log_name(identifier, metric, prefix):
-    """The name in logs: of a string the string itself, else the object's name."""
-    name = _own_name(identifier, metric)
-    return name if prefix and name.startswith(prefix) else prefix + name
-
-
-def _own_name(identifier, metric):
-    if isinstance(identifier, str):
+    if isinstance(identifier, keras.metrics.Metric) and name is None:
         return identifier
-    return getattr(metric, "name", None) or getattr(
-        metric, "__name__", type(metric).__name__
-    )
+    metric = _resolve(identifier)
+    name = name or _own_name(identifier)
+    if not isinstance(metric, keras.metrics.Metric):
+        return keras.metrics.MeanMetricWrapper(metric, name=name)
+    copy = type(metric).from_config({**metric.get_config(), "name": name})
+    copy._direction = getattr(metric, "_direction", None)
+    return copy
+
+
+def _resolve(identifier):
+    """A metric object or a function."""
+    metric = identifier() if isinstance(identifier, type) else identifier
+    return keras.metrics.get(metric)
+
+
+def _own_name(identifier):
+    """What the logs call it: a string as it is, an object by its name."""
+    if isinstance(identifier, str) and identifier.lower() in _BY_SHAPE:
+        return identifier
+    metric = _resolve(identifier)
+    if not isinstance(metric, keras.metrics.Metric):
+        return identifier if isinstance(identifier, str) else metric.__name__
+    if isinstance(identifier, str) and KERAS_3:
+        return identifier
+    if isinstance(identifier, keras.metrics.Metric):
+        return identifier.name
+    # Keras 2 numbers the objects that it names by itself.
+    return re.sub(r"_\d+$", "", metric.name)
 
 
 def _per_output(outputs, argument, metrics):
@@ -172,6 +180,20 @@ def _as_list(value):
     if value is None:
         return []
     return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _with_mask(values, weight, mask):
+    """The sample weight that makes a metric see the mask as in Keras' own step."""
+    if KERAS_3:
+        values._keras_mask = mask
+        return weight
+    mask = tf.cast(mask, values.dtype)
+    if weight is None:
+        return mask
+    weight = tf.cast(weight, values.dtype)
+    for _ in range(mask.shape.rank - weight.shape.rank):
+        weight = weight[..., tf.newaxis]
+    return mask * weight
 
 
 def _same_rank(target, values):

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from ensemble_heads import input_checks
-from ensemble_heads.keras_api import KERAS_3, keras
+from ensemble_heads.keras_api import KERAS_3, keras, list_metrics
 from ensemble_heads.training_plan import TrainingPlan
 
 
@@ -111,25 +111,25 @@ class EnsembleTrainer:
 
     def fit(self, x=None, y=None, *args, **kwargs):
         """As `keras.Model.fit`; checks labels and the first batch's numbers."""
-        self._check_label_arrays(y)
+        self._check_target_arrays(y)
         validation = kwargs.get("validation_data")
         if isinstance(validation, (tuple, list)) and len(validation) > 1:
-            self._check_label_arrays(validation[1])
+            self._check_target_arrays(validation[1])
         with input_checks.clear_errors():
             return super().fit(x, y, *args, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
-        self._check_label_arrays(y)
+        self._check_target_arrays(y)
         with input_checks.clear_errors():
             return super().evaluate(x, y, *args, **kwargs)
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
-        self._check_label_arrays(y)
+        self._check_target_arrays(y)
         with input_checks.clear_errors():
             return super().train_on_batch(x, y, *args, **kwargs)
 
     def test_on_batch(self, x, y=None, *args, **kwargs):
-        self._check_label_arrays(y)
+        self._check_target_arrays(y)
         with input_checks.clear_errors():
             return super().test_on_batch(x, y, *args, **kwargs)
 
@@ -144,9 +144,7 @@ class EnsembleTrainer:
     def metrics(self):
         if self._plan is None:
             return super().metrics
-        # Keras 3 brings a loss tracker of its own, which its own step would use.
-        others = [metric for metric in super().metrics if metric.name != "loss"]
-        return self._plan.keras_metrics() + others
+        return [*list_metrics(self._plan.keras_metrics()), *self._layer_metrics()]
 
     @property
     def metrics_names(self):
@@ -157,9 +155,8 @@ class EnsembleTrainer:
     def get_metrics_result(self):
         if self._plan is None:
             return super().get_metrics_result()
-        own = {id(metric) for metric in self._plan.keras_metrics()}
-        others = [metric for metric in self.metrics if id(metric) not in own]
-        return {**self._plan.results(), **{m.name: m.result() for m in others}}
+        others = {metric.name: metric.result() for metric in self._layer_metrics()}
+        return {**self._plan.results(), **others}
 
     def get_compile_config(self):
         if self._compile_arguments is None:
@@ -171,6 +168,10 @@ class EnsembleTrainer:
         self.compile(**keras.saving.deserialize_keras_object(config))
         if hasattr(self.optimizer, "build"):
             self.optimizer.build(self.trainable_variables)
+
+    def _layer_metrics(self):
+        # Keras 3 brings a loss tracker of its own, which its own step would use.
+        return [metric for metric in super().metrics if metric.name != "loss"]
 
     def _batch_loss(self, x, y, weights, training):
         """The mean loss of a batch, and a function that logs it."""
@@ -206,7 +207,7 @@ class EnsembleTrainer:
         is_first = tf.equal(tf.convert_to_tensor(self.optimizer.iterations), 0)
         return input_checks.check_first_batch(is_first, x, y, loss)
 
-    def _check_label_arrays(self, y):
+    def _check_target_arrays(self, y):
         if y is None or self._plan is None:
             return
         outputs = self.outputs_like
@@ -215,7 +216,7 @@ class EnsembleTrainer:
         for base, shape, target, name in zip(
             self._plan.base_losses, shapes, targets, outputs.names, strict=True
         ):
-            input_checks.check_label_array(base, shape.shape[-1], target, name)
+            input_checks.check_target_array(base, tuple(shape.shape), target, name)
 
 
 class _Arguments:

@@ -1,0 +1,122 @@
+"""Bad targets and numbers in training: what is raised, and that it is short."""
+
+import numpy as np
+import numpy.testing as npt
+import pytest
+import tensorflow as tf
+
+import ensemble_heads as eh
+from tests import small_models
+from tests.small_models import CLASSES, FEATURES, dense_model
+
+SPARSE = "sparse_categorical_crossentropy"
+
+
+@pytest.mark.parametrize("labels", [[0, 4], [-1, 0]])
+@pytest.mark.parametrize("method", ["fit", "evaluate", "train_on_batch", "validation"])
+def test_labels_out_of_range_in_arrays(labels, method):
+    model = dense_model(2)
+    model.compile("sgd", SPARSE)
+    x, y = np.zeros((2, FEATURES), "float32"), np.array(labels)
+    message = f"numbers from 0 to 3 for output `out`.*from {min(y)} to {max(y)}"
+    with pytest.raises(ValueError, match=message):
+        if method == "validation":
+            model.fit(x, np.zeros(2, int), validation_data=(x, y), verbose=0)
+        else:
+            getattr(model, method)(x, y)
+
+
+@pytest.mark.parametrize("eager", [False, True])
+@pytest.mark.parametrize("method", ["fit", "evaluate"])
+def test_labels_out_of_range_in_datasets(method, eager):
+    model = dense_model(2)
+    model.compile("sgd", SPARSE, run_eagerly=eager)
+    x, y = np.zeros((6, FEATURES), "float32"), np.array([0, 1, 2, 3, 4, 0])
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(6)
+    with pytest.raises(ValueError, match="numbers from 0 to 3 .*from 0 to 4") as error:
+        getattr(model, method)(data, verbose=0)
+    assert "\n" not in str(error.value)
+
+
+def test_targets_that_are_no_probabilities():
+    model = dense_model(2, "sigmoid")
+    model.compile("sgd", "binary_crossentropy")
+    x = np.zeros((2, FEATURES), "float32")
+    with pytest.raises(ValueError, match="probabilities from 0 to 1 .* -1.0 to 1.0"):
+        model.fit(x, np.array([[1.0, -1, 0, 0], [0, 0, 1, 1]]), verbose=0)
+
+
+def test_ignored_class_is_no_label_out_of_range():
+    model = dense_model(2)
+    loss = eh.losses.SparseCategoricalCrossentropy(ignore_class=255)
+    model.compile("sgd", loss)
+    x, y = small_models.classification_data(8)
+    heads = np.array(model.head_predictions(x))[np.arange(8), :, y]
+    expected = -np.log(heads).sum(1)[2:].mean()  # divided by what counts
+    y[:2] = 255
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
+    npt.assert_allclose(model.evaluate(data, verbose=0), expected, rtol=1e-5)
+
+
+def nan_loss(y_true, y_pred):
+    return tf.reduce_sum(y_pred, axis=-1) * np.nan
+
+
+@pytest.mark.parametrize("eager", [False, True])
+@pytest.mark.parametrize(
+    "where, message",
+    [
+        ("input", r"its input \(`x`\) holds NaN"),
+        ("target", r"its target \(`y`\) holds NaN"),
+        ("loss", r"its loss \(not its inputs and targets\) holds NaN"),
+    ],
+)
+def test_nan_in_the_first_batch_is_named_and_spoils_no_weight(where, message, eager):
+    model = dense_model(2, "linear")
+    x, y = small_models.classification_data()
+    target = np.eye(CLASSES)[y].astype("float32")
+    if where == "input":
+        x[3, 2] = np.nan
+    elif where == "target":
+        target[3, 2] = np.nan
+    loss = nan_loss if where == "loss" else "mse"
+    model.compile("sgd", loss, run_eagerly=eager)
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=message) as error:
+        model.fit(x, target, batch_size=24, verbose=0)
+    assert "\n" not in str(error.value)
+    for a, b in zip(before, model.get_weights()):
+        npt.assert_array_equal(a, b)
+
+
+def test_nan_in_the_first_batch_under_xla():
+    model = dense_model(2, "linear")
+    x, y = small_models.classification_data()
+    model.compile("sgd", "mse", jit_compile=True)
+    x[0] = np.nan
+    with pytest.raises(ValueError, match="its loss holds NaN"):
+        model.fit(x, np.eye(CLASSES)[y], verbose=0)
+
+
+def test_loss_that_does_not_fit_is_one_paragraph_in_fit():
+    model = dense_model(2)
+    model.compile("sgd", "categorical_crossentropy")
+    x, y = small_models.classification_data()
+    message = r"does not fit.*\(None, 4\).*`sparse_categorical_cross.*\(24,\)"
+    with pytest.raises(ValueError, match=message) as error:
+        model.fit(x, y, verbose=0)
+    assert "\n" not in str(error.value)
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(24)
+    with pytest.raises(ValueError, match="need `sparse_categorical_crossentropy`"):
+        model.fit(data, verbose=0)
+
+
+def test_missing_targets_and_missing_loss():
+    x, y = small_models.classification_data()
+    model = dense_model(2)
+    model.compile("sgd", SPARSE)
+    with pytest.raises(ValueError, match="`y` must be given"):
+        model.fit(x, verbose=0)
+    model.compile("sgd")
+    with pytest.raises(ValueError, match="`loss` must be given to `compile`"):
+        model.fit(x, y, verbose=0)
