@@ -1,0 +1,94 @@
+"""The comparison of sizes is right; Table 1 itself: tests/zoo/test_table_1.py."""
+
+import csv
+import re
+
+import pytest
+from absl import app, flags
+from absl.testing import flagsaver
+
+import zoo
+from ensemble_heads.keras_api import keras
+from recipes import model_sizes
+
+Row = model_sizes.Row
+
+
+@pytest.fixture
+def built(monkeypatch):
+    """Every name of the zoo gives a small dense layer, whose sizes are known."""
+
+    def build(name):
+        inputs = keras.Input((1000,))
+        return keras.Model(inputs, keras.layers.Dense(100)(inputs), name=name)
+
+    monkeypatch.setattr(zoo, "build", build)
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+
+
+def run(capsys, rows, monkeypatch, **options):
+    monkeypatch.setattr(model_sizes, "ROWS", rows)
+    with flagsaver.flagsaver(**options):
+        code = model_sizes.main(["model_sizes.py"])
+    return code, capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "value, paper, shown",
+    [
+        (60_117_096, "60.1M", "60.1M"),
+        (60_150_001, "60.1M", "60.2M"),
+        (21_885_853_984, "21.9B", "21.9B"),
+        (415_499_999, "415M", "415M"),
+        (3_200_000, "3.20M", "3.20M"),
+        (815_400, "815K", "815K"),
+        (512, "512", "512"),
+    ],
+)
+def test_rounds_as_printed(value, paper, shown):
+    assert model_sizes.printed_like(value, paper) == shown
+
+
+def test_refuses_figures_it_cannot_read():
+    with pytest.raises(
+        ValueError, match="units K, M, B or none. Received: paper='1e6'"
+    ):
+        model_sizes.printed_like(1, "1e6")
+
+
+def test_verdicts_and_exit_code(built, capsys, monkeypatch, tmp_path):
+    """A dense layer of 1000 x 100: 100,100 parameters, 200,100 FLOPs."""
+    right = Row("A, Table 1", "right", "100.1K", "0.20M")
+    wrong = Row("B, Table 2", "wrong", "100K", "0.3M")
+    known = Row("B, Table 2", "known", None, "0.3M", reproduced=())
+    path = tmp_path / "sizes.csv"
+    code, out = run(capsys, (right, known), monkeypatch, csv=str(path))
+    assert code == 0
+    assert "2 of 2 figures claimed as reproduced print the same" in out
+    assert re.search(r"right +flops +0.20M +0.20M +200,100 +reproduced", out)
+    assert re.search(r"known +flops +0.3M +0.2M +200,100 +known gap", out)
+    with open(path, encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["ours"] for row in rows] == ["100100", "200100", "200100"]
+    assert [row["verdict"] for row in rows] == ["reproduced"] * 2 + ["known gap"]
+    code, out = run(capsys, (right, wrong, known), monkeypatch)
+    assert code == 1
+    assert "3 of 4 figures" in out and "MISSED" in out
+    code, out = run(capsys, (right, wrong), monkeypatch, models=["right"])
+    assert code == 0 and "wrong" not in out
+
+
+def test_unknown_model_and_argument(built, capsys, monkeypatch):
+    with pytest.raises(app.UsageError, match="among resnet152, .*Received: vgg"):
+        run(capsys, model_sizes.ROWS, monkeypatch, models=["vgg"])
+    with pytest.raises(app.UsageError, match="Unknown arguments: --tabel"):
+        model_sizes.main(["model_sizes.py", "--tabel"])
+
+
+def test_every_multi_headed_and_plain_row_of_table_1_is_claimed():
+    table = [row for row in model_sizes.ROWS if "EnsembleNet, Table 1" in row.source]
+    assert {row.model for row in table} >= {"resnet152_2heads", "se_resnet152_2heads"}
+    assert len(table) == 4
+    assert all(row.reproduced == model_sizes.QUANTITIES for row in table)
+    assert {row.model for row in model_sizes.ROWS} <= set(zoo.names())
