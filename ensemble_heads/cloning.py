@@ -3,7 +3,7 @@
 import random
 import zlib
 
-from ensemble_heads.graph import clone_layer
+from ensemble_heads.graph import clone_layer, config_of
 from ensemble_heads.keras_api import keras
 from ensemble_heads.tracing import sizes_in
 
@@ -60,7 +60,7 @@ class Copy:
             new = clone_layer(layer, name)
         else:
             place = (self._seed, self._name, name)
-            config = _with_seeds(layer.get_config(), place, _is_composite(layer))
+            config = _with_seeds(config_of(layer), place, _is_composite(layer))
             for path, value in changes.items():
                 _put(config, path, value)
             config.pop("name", None)
@@ -111,6 +111,8 @@ def _with_seeds(config, place, composite, path=()):
         return config
     result = {}
     for key, value in config.items():
+        if key == "build_config":  # would build an inner layer for the old shape
+            continue
         if key == "seed" and (value is None or isinstance(value, int)):
             inner = any(str(step).endswith("initializer") for step in path)
             result[key] = None if composite and inner else derived_seed(*place, *path)

@@ -187,19 +187,35 @@ def clone_layer(layer, name=None, /, **changes):
     """
     if isinstance(layer, keras.layers.Lambda):
         return _clone_lambda(layer, name)
-    config = dict(layer.get_config())
+    config = dict(config_of(layer))
     if "name" in config or isinstance(layer, keras.layers.Layer):
         config["name"] = name or layer.name
     config.update(changes)
     try:
         return type(layer).from_config(_accepted(layer, config))
     except Exception as error:
-        raise ValueError(
-            f"Layer `{layer.name}` of class {type(layer).__name__} cannot be made "
-            "again from its own `get_config()`, so it cannot be cloned. Give the "
-            "class a `get_config` that returns every constructor argument. "
-            f"Received: {type(error).__name__}: {error}"
-        ) from error
+        raise ValueError(_not_clonable(layer, error)) from error
+
+
+def config_of(layer):
+    """The configuration of a layer.
+
+    Raises:
+        ValueError: it has none.
+    """
+    try:
+        return layer.get_config()
+    except Exception as error:
+        raise ValueError(_not_clonable(layer, error)) from error
+
+
+def _not_clonable(layer, error):
+    return (
+        f"Layer `{layer.name}` of class {type(layer).__name__} cannot be made "
+        "again from its own `get_config()`, so it cannot be cloned. Give the "
+        "class a `get_config` that returns every constructor argument. "
+        f"Received: {type(error).__name__}: {error}"
+    )
 
 
 def _accepted(layer, config):

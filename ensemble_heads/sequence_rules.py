@@ -6,6 +6,8 @@ scales its units. See `width_rules.width_rule` for what a rule is.
 
 import dataclasses
 
+import tensorflow as tf
+
 from ensemble_heads import axes as ax
 from ensemble_heads import ties
 from ensemble_heads.graph import Tensor
@@ -38,10 +40,12 @@ def multi_head_attention(tracer, node):
     value_dim = tracer.width(layer, "value_dim", value_size)
     out = list(q[-1:])
     if config["output_shape"]:
-        *lead, last = tuple(config["output_shape"])
+        *lead, last = tf.nest.flatten(config["output_shape"])
         out = [*fixed_shape(lead), tracer.width(layer, "output_shape", last)]
         tracer.set_config(layer, output_shape=tuple(out))
     tracer.set_config(layer, key_dim=key_dim, value_dim=value_dim)
+    if "query_shape" in config:  # Keras 2 makes the weights from these
+        tracer.set_config(layer, query_shape=q, key_shape=k, value_shape=v)
     weights = []
     for taken, given in (
         (q[-1:], [heads, key_dim]),
@@ -193,7 +197,8 @@ def spectral_normalization(tracer, node):
     _trace_wrapped(tracer, node, node.inputs, node.outputs)
     weights = tracer.result.weights[id(layer)]
     if len(weights) < len(layer.weights):
-        weights.append((ax.fixed(1), weights[0][-1]))
+        place = [w is layer.vector_u for w in layer.weights].index(True)
+        weights.insert(place, (ax.fixed(1), weights[0][-1]))
 
 
 def _without_time(tensor):
