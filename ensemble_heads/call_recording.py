@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from ensemble_heads.keras_api import KERAS_3, keras
 
-_patching = threading.Lock()
+_patching = threading.RLock()
 
 
 class CallRecorder:

@@ -171,7 +171,7 @@ def test_several_inputs_and_outputs_keep_their_names(tmp_path, kind):
     x = layers.Dense(4, activation="tanh", name="up")(
         layers.Concatenate()([second, first])
     )
-    p = layers.Dense(2, activation="softmax", name="layer-p")(x)
+    p = layers.Dense(2, activation="softmax", name="z-last")(x)
     q = layers.Dense(1, name="q")(x)
     x, y = np.ones((2, 3), np.float32), np.full((2, 2), 3.0, np.float32)
     if kind == "dict":
@@ -181,7 +181,7 @@ def test_several_inputs_and_outputs_keep_their_names(tmp_path, kind):
     else:
         inputs, outputs = [second, first], [p, q]
         live_inputs, names = [x, y], {"second": x, "first": y}
-        out_names = {0: "layer-p", 1: "q"}
+        out_names = {0: "z-last", 1: "q"}
     model = keras.Model(inputs, outputs)
     multi = eh.multi_head(model, fork_at="up", num_heads=2)
     for number, exported in enumerate((model, multi)):

@@ -295,6 +295,10 @@ def test_norm_for_several_linear_layers_and_for_another_use():
     outputs = [layers.Conv2D(3, 3)(x), layers.Conv2D(2, 1, padding="same")(x)]
     folds(keras.Model(inputs, outputs))
     folds(keras.Model(inputs, [*outputs, layers.ReLU()(x)]), left=1)
+    model = keras.Model(inputs, [*outputs, x])
+    folds(model, left=1)
+    assert "what follows (`" in reasons(model)["shared"]
+    assert "the model's output" in reasons(model)["shared"]
 
 
 def test_shared_layers_fold_when_all_calls_agree():
