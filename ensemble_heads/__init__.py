@@ -4,13 +4,17 @@ The public surface, by task:
 
 * convert: `multi_head`, `MultiHeadModel`, `MultiHeadWrapper`, `width_rule`
 * train: `losses`, `ensemblers`
-* measure: `profile`, `fold_batch_norm`
+* measure: `profile`, `fold_batch_norm`, `unfolded_batch_norms`
 * serve: `export`
 """
 
 from ensemble_heads import ensemblers, keras_api, losses
 from ensemble_heads.exporting import export
-from ensemble_heads.folding import UnfoldedBatchNorm, fold_batch_norm
+from ensemble_heads.folding import (
+    UnfoldedBatchNorm,
+    fold_batch_norm,
+    unfolded_batch_norms,
+)
 from ensemble_heads.multi_head_model import MultiHeadModel
 from ensemble_heads.multi_head_wrapper import MultiHeadWrapper
 from ensemble_heads.profiling import Profile, profile
@@ -31,5 +35,6 @@ __all__ = [
     "losses",
     "multi_head",
     "profile",
+    "unfolded_batch_norms",
     "width_rule",
 ]

@@ -90,8 +90,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         gamma = _float32(self.gamma) if self.scale else tf.ones([channels])
         beta = _float32(self.beta) if self.center else tf.zeros([channels])
         empty = tf.constant([], tf.float32)
-        # The raw operation, because `tf.nn.fused_batch_norm` raises every epsilon to
-        # 1.001e-5 at least.
+        # The raw operation: TensorFlow 2 has the wrapped one in `compat.v1` only.
         kernel = tf.raw_ops.FusedBatchNormV3(
             x=images,
             scale=gamma,
