@@ -1,0 +1,117 @@
+"""What the conformance suite puts through its checks: one row per public class.
+
+A new public layer, loss or metric of `ensemble_heads` or `zoo` needs a row here;
+`test_conformance.py` finds it by walking the packages, and fails without one.
+"""
+
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+import ensemble_heads as eh
+import zoo
+import zoo.batch_norm
+from ensemble_heads import base_losses, ensemblers, losses, predictions
+from ensemble_heads.keras_api import keras
+from tests import small_models
+
+BATCH = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerCase:
+    """A layer: how to make it, and an example of what it takes."""
+
+    make: Callable
+    inputs: Callable
+    atol: float = 1e-5
+
+
+@dataclasses.dataclass(frozen=True)
+class LossCase:
+    """A loss as a function `(target, logits) -> per-example losses`."""
+
+    make: Callable
+    call: Callable
+    logits: tuple
+
+
+def draw(*shape):
+    return lambda: np.random.normal(size=(BATCH, *shape)).astype("float32")
+
+
+def wrapper():
+    heads = [small_models.dense_head(4, name=f"head_{i}") for i in range(2)]
+    return eh.MultiHeadWrapper.from_heads(heads, "softmax")
+
+
+def ensemble_loss(loss, labels, logits):
+    heads = predictions.Prediction(logits, "softmax")
+    ensemble = predictions.mean_of_probabilities(heads.logits, "softmax")
+    both = predictions.EnsemblePrediction(heads, ensemble)
+    base = base_losses.make("sparse_categorical_crossentropy")
+    return loss(base, labels, both)
+
+
+LAYERS = {
+    ensemblers.Mean: LayerCase(lambda: eh.ensemblers.Mean("logits"), draw(3, 4)),
+    eh.MultiHeadWrapper: LayerCase(wrapper, draw(7)),
+    eh.MultiHeadModel: LayerCase(
+        lambda: small_models.dense_model(2, ensembler=eh.ensemblers.Mean("logits")),
+        draw(small_models.FEATURES),
+    ),
+    zoo.batch_norm.BatchNormalization: LayerCase(
+        lambda: zoo.batch_norm.BatchNormalization(momentum=0.9, epsilon=1e-3),
+        draw(6, 6, 3),
+    ),
+}
+LOSSES = {
+    losses.Ensembling: LossCase(lambda: losses.Ensembling(-1.5), ensemble_loss, (3, 4)),
+    losses.CoDistillation: LossCase(
+        lambda: losses.CoDistillation(3.0), ensemble_loss, (3, 4)
+    ),
+    losses.SparseCategoricalCrossentropy: LossCase(
+        lambda: losses.SparseCategoricalCrossentropy(
+            from_logits=True, label_smoothing=0.1
+        ),
+        lambda loss, labels, logits: loss.call(labels, logits),
+        (4,),
+    ),
+}
+# Classes to derive from, which do nothing by themselves.
+ABSTRACT = {ensemblers.Ensembler, losses.EnsembleLoss}
+
+KINDS = (
+    keras.layers.Layer,
+    keras.losses.Loss,
+    keras.metrics.Metric,
+    losses.EnsembleLoss,
+)
+
+
+def public_classes():
+    """Every public layer, loss and metric class that the packages define."""
+    found = set()
+    for package in (eh, zoo):
+        names = [package.__name__]
+        names += [
+            info.name
+            for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+        ]
+        for name in names:
+            module = importlib.import_module(name)
+            for attribute, value in inspect.getmembers(module, inspect.isclass):
+                own = value.__module__.partition(".")[0] == package.__name__
+                if own and not attribute.startswith("_") and issubclass(value, KINDS):
+                    found.add(value)
+    return found
+
+
+def unknown_batch(array):
+    """The shape of an array with the batch left open, as `tf.function` takes it."""
+    return tf.TensorSpec((None, *array.shape[1:]), array.dtype)
