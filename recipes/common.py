@@ -1,0 +1,213 @@
+"""What recipes share: settings that are flags too, presets, and errors without traces.
+
+A recipe describes its settings as a frozen dataclass made of `setting(…)` fields and
+its presets as a dict of such objects. As its last line it calls `common.run(main,
+PRESETS)`, which gives it a flag per field, `--preset`, `--workdir`, `--overwrite` and
+`--help`.
+"""
+
+import dataclasses
+import math
+import sys
+import typing
+from pathlib import Path
+
+from absl import app, flags, logging
+
+from zoo.specs import check_fields
+
+DEFAULT_FOLDER = "runs"
+
+
+class SettingError(ValueError):
+    """A setting that cannot be: what users get to read in place of a traceback.
+
+    Args:
+        name: str, the setting.
+        rule: str, what it must be, such as "be at least 1".
+        value: what it is.
+    """
+
+    def __init__(self, name, rule, value):
+        self.name, self.rule, self.value = name, rule, value
+        super().__init__(f"`{name}` must {rule}. Received: {name}={value}")
+
+    def as_flag(self):
+        """The message in terms of the command line."""
+        value = self.value
+        if isinstance(value, tuple):
+            value = ",".join(map(str, value))
+        return f"--{self.name} must {self.rule}. Received: --{self.name}={value}"
+
+
+def setting(default, description):
+    """A field of a recipe's settings, with the text that `--help` gives."""
+    return dataclasses.field(default=default, metadata={"help": description})
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Base of a recipe's settings; fields are bool, int, float, str or tuples."""
+
+    def __post_init__(self):
+        for name, value in self.as_dict().items():
+            items = value if isinstance(value, tuple) else (value,)
+            numbers = [item for item in items if isinstance(item, float)]
+            self.require(name, all(map(math.isfinite, numbers)), "be finite")
+
+    def require(self, name, holds, rule):
+        """Raises `SettingError` unless `holds`."""
+        if not holds:
+            raise SettingError(name, rule, getattr(self, name))
+
+    def require_at_least(self, low, *names):
+        """Raises `SettingError` for the first of some numbers below `low`."""
+        for name in names:
+            self.require(name, getattr(self, name) >= low, f"be at least {low}")
+
+    def with_changes(self, **changes):
+        """The settings with some fields replaced.
+
+        Raises:
+            ValueError: an unknown field (the closest are listed) or a value that it
+                does not allow.
+        """
+        names = [field.name for field in dataclasses.fields(self)]
+        check_fields(changes, names, type(self).__name__)
+        return dataclasses.replace(self, **changes)
+
+    def as_dict(self):
+        """{name: value} of all fields."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How a recipe was called, besides its settings.
+
+    Attributes:
+        preset: str, name of the preset.
+        workdir: `Path` or None, the folder to write to.
+        overwrite: bool, whether runs found there are thrown away.
+    """
+
+    preset: str = "demo"
+    workdir: Path | None = None
+    overwrite: bool = False
+
+
+def run(main, presets):
+    """Runs a recipe from the command line.
+
+    Args:
+        main: callable `(settings, options)`.
+        presets: {name: `Settings`}; the first is the default. All of one class.
+    """
+    names = list(presets)
+    script = sys.argv[0]  # the module that `--help` shows the flags of
+    flags.DEFINE_enum(
+        "preset", names[0], names, "Settings to start from.", module_name=script
+    )
+    flags.DEFINE_string(
+        "workdir",
+        None,
+        f"Folder for all that is written. Default: {DEFAULT_FOLDER}/{Path(script).stem}"
+        "/<preset>_tf<line>.",
+        module_name=script,
+    )
+    flags.DEFINE_boolean(
+        "overwrite",
+        False,
+        "Throw away the runs found in the workdir. Default: finished ones are kept.",
+        module_name=script,
+    )
+    _define_setting_flags(presets, script)
+    app.run(lambda arguments: _call(main, presets, arguments))
+
+
+def settings_from_flags(presets):
+    """The settings of `--preset` with the changes that other flags ask for."""
+    chosen = presets[flags.FLAGS.preset]
+    given = {
+        field.name: flags.FLAGS[field.name].value
+        for field in dataclasses.fields(chosen)
+        if flags.FLAGS[field.name].present
+    }
+    return chosen.with_changes(**given)
+
+
+def _call(main, presets, arguments):
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # notes are for who asks
+    try:
+        if len(arguments) > 1:
+            sys.exit(
+                "Only flags are taken, as --name=value. "
+                f"Received: {' '.join(arguments[1:])}"
+            )
+        workdir = flags.FLAGS.workdir
+        options = Options(
+            flags.FLAGS.preset,
+            None if workdir is None else Path(workdir).expanduser(),
+            flags.FLAGS.overwrite,
+        )
+        main(settings_from_flags(presets), options)
+    except SettingError as error:
+        sys.exit(error.as_flag())
+    except KeyboardInterrupt:
+        sys.exit("Stopped. The same command goes on from here: finished runs are kept.")
+
+
+class _TupleParser(flags.ArgumentParser):
+    """Parses "0,-1.5" into a tuple; an empty text into an empty one."""
+
+    def __init__(self, kind):
+        self._kind = kind
+        self.syntactic_help = f"a comma separated list of {kind.__name__}s"
+
+    def parse(self, argument):
+        if isinstance(argument, tuple):
+            return argument
+        parts = [part.strip() for part in argument.split(",")] if argument else []
+        try:
+            return tuple(self._kind(part) for part in parts)
+        except ValueError as error:
+            raise ValueError(f"must be {self.syntactic_help}") from error
+
+    def flag_type(self):
+        return f"list of {self._kind.__name__}"
+
+
+def _define_setting_flags(presets, script):
+    kind = type(next(iter(presets.values())))
+    types = typing.get_type_hints(kind)
+    parsers = {
+        bool: flags.BooleanParser,
+        int: flags.IntegerParser,
+        float: flags.FloatParser,
+        str: flags.ArgumentParser,
+    }
+    for field in dataclasses.fields(kind):
+        values = {name: getattr(preset, field.name) for name, preset in presets.items()}
+        text = f"{field.metadata['help']} {_defaults(values)}"
+        wanted = types[field.name]
+        if typing.get_origin(wanted) is tuple:
+            parser = _TupleParser(typing.get_args(wanted)[0])
+        else:
+            parser = parsers[wanted]()
+        if wanted is bool:
+            flags.DEFINE_boolean(field.name, None, text, module_name=script)
+        else:
+            flags.DEFINE(parser, field.name, None, text, module_name=script)
+
+
+def _defaults(values):
+    """'[500; smoke: 100]' for the values by preset."""
+    (_, first), *others = values.items()
+    parts = [_text(first)]
+    parts += [f"{name}: {_text(value)}" for name, value in others if value != first]
+    return f"[{'; '.join(parts)}]"
+
+
+def _text(value):
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

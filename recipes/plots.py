@@ -1,0 +1,84 @@
+"""Plots of results as PNG files. No window is opened and no global state kept."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from recipes.results import mean_and_error
+
+
+def learning_curves(path, curves, title):
+    """Errors on training and test part against the epoch, a line per method.
+
+    Args:
+        path: str or path of the PNG file.
+        curves: {label: {"train" or "test": list with one `(epochs, accuracies)` per
+            seed}}, accuracies in [0, 1]. Lines are means over the seeds, bands their
+            standard errors.
+        title: str.
+    """
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    for axes, part in zip(figure.subplots(1, 2, sharey=True), ("train", "test")):
+        for label, by_part in curves.items():
+            epochs = by_part[part][0][0]
+            errors = 1 - np.array([accuracies for _, accuracies in by_part[part]])
+            mean, error = _means_and_errors(errors)
+            (line,) = axes.plot(epochs, 100 * mean, label=label)
+            band = 100 * (mean - error), 100 * (mean + error)
+            axes.fill_between(epochs, *band, color=line.get_color(), alpha=0.2)
+        axes.set(title=f"{part} part", xlabel="epoch")
+        # Errors halve and halve again; what is 0 would leave a plain log scale.
+        axes.set_yscale("symlog", linthresh=1.0)
+        ticks = [0, 1, 2, 5, 10, 20, 50, 100]
+        axes.set_yticks(ticks, labels=map(str, ticks))
+        axes.set_ylim(0, 100)
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("error in %")
+    figure.axes[0].legend()
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120)
+
+
+def accuracy_by_weight(path, panels, baseline, title):
+    """Accuracy against the weight in a loss, one panel per loss, as in Figure 2.
+
+    Args:
+        path: str or path of the PNG file.
+        panels: {title of the horizontal axis: {weight: list of accuracies}}.
+        baseline: list of the single network's accuracies, drawn as a line.
+        title: str.
+
+    References:
+        EnsembleNet, Figure 2.
+    """
+    panels = {name: points for name, points in panels.items() if points}
+    if not panels:
+        return
+    figure = Figure(figsize=(6, 3.2 * len(panels)), layout="constrained")
+    rows = figure.subplots(len(panels), 1, sharey=True, squeeze=False)[:, 0]
+    for axes, (name, points) in zip(rows, panels.items()):
+        weights = sorted(points)
+        mean, error = zip(*(_percent(points[weight]) for weight in weights))
+        axes.errorbar(weights, mean, error, fmt="o-", capsize=4, label="two heads")
+        if baseline:
+            mean, error = _percent(baseline)
+            axes.axhline(mean, color="grey", linestyle="--", label="single network")
+            axes.axhspan(mean - error, mean + error, color="grey", alpha=0.2)
+        axes.set(xlabel=name, ylabel="accuracy in %")
+        axes.grid(alpha=0.3)
+    rows[0].legend()
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120)
+
+
+def _means_and_errors(values):
+    """Over the first axis of an array; an error that is not known becomes 0."""
+    pairs = [mean_and_error(list(column)) for column in values.T]
+    return (
+        np.array([mean for mean, _ in pairs]),
+        np.array([error or 0.0 for _, error in pairs]),
+    )
+
+
+def _percent(accuracies):
+    mean, error = mean_and_error(accuracies)
+    return 100 * mean, 100 * (error or 0.0)

@@ -1,0 +1,61 @@
+"""What a user sees while several runs go on."""
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from ensemble_heads.keras_api import keras
+
+
+class RunsProgress:
+    """A live line about several runs in a row: which run, epoch, time left.
+
+    Where the output is no terminal, only what is printed appears.
+
+    Args:
+        runs: int, number of runs in all.
+        left: int, number of those that are still to be done.
+        epochs: int per run.
+        console: `rich.console.Console`.
+    """
+
+    def __init__(self, runs, left, epochs, console):
+        self._runs, self._epochs, self.console = runs, epochs, console
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("epochs, time left"),
+            TimeRemainingColumn(),
+            TextColumn("so far"),
+            TimeElapsedColumn(),
+            console=console,
+            speed_estimate_period=120,
+            transient=True,
+        )
+        self._task = self._progress.add_task("", total=left * epochs)
+
+    def __enter__(self):
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception):
+        self._progress.stop()
+
+    def start_run(self, number, name):
+        """Says which run it is, counted from 1; returns a callback for its `fit`."""
+        self._progress.update(
+            self._task, description=f"run {number} of {self._runs}: {name}"
+        )
+        return keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: self._progress.advance(self._task)
+        )
+
+    def print(self, text):
+        """Prints a line above the live one."""
+        self.console.print(text, highlight=False, soft_wrap=True)

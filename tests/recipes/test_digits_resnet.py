@@ -1,0 +1,239 @@
+"""The main job, whole: what it writes, that it goes on, what bad flags get."""
+
+import csv
+import dataclasses
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from recipes import comparison, digits_resnet, results
+from recipes.common import Options, SettingError
+from recipes.workdir import Workdir
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+SCRIPT = CHECKOUT / "recipes" / "digits_resnet.py"
+SMOKE = digits_resnet.PRESETS["smoke"]
+
+
+def run_script(*arguments, cwd):
+    command = [sys.executable, str(SCRIPT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """(what the smoke preset printed, its workdir), run once as users run it."""
+    folder = tmp_path_factory.mktemp("smoke")
+    ended = run_script("--preset=smoke", "--workdir=out", cwd=folder)
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    return ended.stdout, folder / "out"
+
+
+def records_of(workdir):
+    lines = (workdir / "results.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_every_run_is_recorded_and_learns(smoke):
+    records = records_of(smoke[1])
+    assert [r["run"] for r in records] == [
+        f"{method}-seed{seed}"
+        for seed in (0, 1)
+        for method in ("single", "lambda_-1.5", "mu_3")
+    ]
+    for record in records:
+        losses = record["train_loss"]
+        assert len(losses) == SMOKE.epochs and np.isfinite(losses).all()
+        assert losses[-1] < 0.9 * losses[0]
+        assert record["accuracy"] > 0.2  # chance is 0.1
+        assert record["examples"] == 1797 - SMOKE.train_examples
+        assert record["test_epochs"] == [3, 6]
+        assert record["accuracy"] == record["test_accuracy"][-1]
+        assert len(record["head_accuracies"]) == 2 * (record["method"] != "single")
+        assert 0 < record["seconds_per_step"] < 10
+        assert record["tensorflow"] == tf.__version__ and "commit" in record
+
+
+def test_the_heads_cost_no_more_than_the_single_network(smoke):
+    sizes = {r["method"]: (r["parameters"], r["flops"]) for r in records_of(smoke[1])}
+    single = sizes.pop("single")
+    assert all(s <= one for size in sizes.values() for s, one in zip(size, single))
+    assert min(size[1] for size in sizes.values()) > 0.8 * single[1]
+
+
+def test_the_table_says_what_the_records_say(smoke):
+    printed, workdir = smoke
+    records = records_of(workdir)
+    with open(workdir / "table.csv", newline="", encoding="utf-8") as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    assert list(rows) == ["single network", "lambda = -1.5", "mu = 3"]
+    single, heads = (
+        [r["accuracy"] for r in records if r["method"] == method]
+        for method in ("single", "mu_3")
+    )
+    row = rows["mu = 3"]
+    assert float(row["accuracy"]) == pytest.approx(np.mean(heads))
+    # Equal to the formula of the paper: sample deviation over root N.
+    error = np.std(heads, ddof=1) / math.sqrt(2)
+    assert float(row["accuracy_standard_error"]) == pytest.approx(error)
+    gains = np.subtract(heads, single)
+    assert float(row["gain"]) == pytest.approx(np.mean(gains))
+    error = np.std(gains, ddof=1) / math.sqrt(2)
+    assert float(row["gain_standard_error"]) == pytest.approx(error)
+    assert rows["single network"]["gain"] == ""
+    markdown = (workdir / "table.md").read_text(encoding="utf-8")
+    text = results.percent(np.mean(heads), np.std(heads, ddof=1) / math.sqrt(2))
+    assert f"| mu = 3 | {text} |" in markdown
+    assert re.search(rf"mu = 3 +{re.escape(text)} ", printed)
+
+
+def test_plots_are_pictures(smoke):
+    for name in ("learning_curves.png", "accuracy_by_weight.png"):
+        image = tf.io.decode_png((smoke[1] / name).read_bytes()).numpy()
+        assert image.shape[0] > 200 and image.std() > 5
+
+
+def test_progress_and_the_served_model_are_reported(smoke):
+    printed, workdir = smoke
+    assert "run 6 of 6  mu = 3, seed 1" in printed
+    best = max(records_of(workdir), key=lambda record: record["accuracy"])
+    assert f"Best run: {best['label']}, seed {best['seed']}." in printed
+    assert f"{100 * best['accuracy']:.2f} % of 1597 test examples right" in printed
+    served = tf.saved_model.load(str(workdir / "saved_model"))
+    images = tf.zeros([3, 8, 8, 1])
+    (probabilities,) = served.signatures["serving_default"](images=images).values()
+    np.testing.assert_allclose(tf.reduce_sum(probabilities, -1), np.ones(3), atol=1e-5)
+
+
+def test_a_run_depends_on_its_method_and_seed_alone(smoke):
+    """The last run of the script, done here as the first, gives the same."""
+    study = digits_resnet.DigitsStudy(SMOKE)
+    method = next(m for m in study.methods() if m.key == "mu_3")
+    here, _ = study.train(method, seed=1)
+    there = next(r for r in records_of(smoke[1]) if r["run"] == "mu_3-seed1")
+    # Only the start can be compared closely: rounding differs by threads, and grows.
+    assert here["train_loss"][0] == pytest.approx(there["train_loss"][0], rel=1e-3)
+    assert here["accuracy"] == pytest.approx(there["accuracy"], abs=0.1)
+
+
+@pytest.fixture
+def finished(smoke, tmp_path):
+    """A copy of the finished workdir."""
+    return Path(shutil.copytree(smoke[1], tmp_path / "copy"))
+
+
+def test_finished_runs_are_not_done_again(finished, monkeypatch, capsys):
+    def refuse(*arguments):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(comparison.Study, "train", refuse)
+    before = (finished / "results.jsonl").read_bytes()
+    for name in comparison.ARTIFACTS:
+        if (finished / name).is_file():
+            (finished / name).unlink()
+    digits_resnet.main(SMOKE, Options("smoke", finished))
+    printed = capsys.readouterr().out
+    assert "6 of 6 runs were found finished" in printed
+    assert (finished / "results.jsonl").read_bytes() == before
+    assert all((finished / name).exists() for name in comparison.ARTIFACTS)
+
+
+def test_only_missing_runs_are_done(finished, monkeypatch):
+    (finished / "models" / "mu_3-seed0.keras").unlink()
+    trained = []
+
+    def train(self, method, seed, callbacks=()):
+        trained.append((method.key, seed))
+        (one,) = (r for r in self.done if r["run"] == f"{method.key}-seed{seed}")
+        model = self.draw(method, seed)
+        return {k: v for k, v in one.items() if k != "run"}, model
+
+    monkeypatch.setattr(comparison.Study, "train", train)
+    study = digits_resnet.DigitsStudy(SMOKE.with_changes(width_multiplier="0.6"))
+    study.done = records_of(finished)
+    runs = [(method, seed) for seed in (0, 1) for method in study.methods()]
+    workdir = Workdir(finished, json.loads((finished / "config.json").read_text()))
+    comparison.train_missing(study, runs, workdir, comparison.Console())
+    assert trained == [("mu_3", 0)]
+    assert len(records_of(finished)) == 6
+
+
+def test_other_settings_in_the_same_workdir_are_refused(finished):
+    config = SMOKE.with_changes(epochs=7)
+    message = "epochs is 6 there and 7 here.*--overwrite"
+    with pytest.raises(SettingError, match=message):
+        digits_resnet.main(config, Options("smoke", finished))
+
+
+def test_more_methods_and_seeds_are_no_other_settings():
+    def decides(**changes):
+        return digits_resnet.DigitsStudy(SMOKE.with_changes(**changes)).decides_a_run()
+
+    assert decides(seeds=9, ensemble_weights=(0.5,)) == decides()
+    assert decides(learning_rate=0.5) != decides()
+
+
+def test_methods_follow_from_the_weights():
+    config = SMOKE.with_changes(ensemble_weights=(0.5,), distillation_weights=(0, 2.0))
+    single, *rest = digits_resnet.DigitsStudy(config).methods()
+    assert single.ensemble_loss is None
+    assert [repr(m.ensemble_loss) for m in rest] == [
+        "Ensembling(ensemble_weight=0.5)",
+        "CoDistillation(distillation_weight=0.0)",
+        "CoDistillation(distillation_weight=2.0)",
+    ]
+    assert [m.key for m in rest] == ["lambda_0.5", "mu_0", "mu_2"]
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"seeds": 0}, "--seeds must be at least 1. Received: --seeds=0"),
+        ({"epochs": -2}, "--epochs must be at least 1. Received: --epochs=-2"),
+        ({"batch_size": 0}, "--batch_size must be at least 1"),
+        ({"train_examples": 1797}, "--train_examples must be from 1 to 1796"),
+        ({"max_shift": 8}, "--max_shift must be from 0 to 7"),
+        ({"blocks": ()}, "--blocks must hold at least one"),
+        ({"blocks": (1, 0)}, "--blocks must hold .*--blocks=1,0"),
+        ({"learning_rate": 0.0}, "--learning_rate must be above 0"),
+        ({"learning_rate": math.nan}, "--learning_rate must be finite"),
+        ({"ensemble_weights": (0.0, math.inf)}, "--ensemble_weights must be finite"),
+        ({"ensemble_weights": (0.0, 0.0)}, "--ensemble_weights must hold each .*once"),
+        ({"distillation_weights": (-1.0,)}, "--distillation_weights must be 0 or more"),
+        ({"width_multiplier": "wide"}, '--width_multiplier must be "auto" or a number'),
+        ({"width_multiplier": "5"}, r"--width_multiplier must be .*in \(0, 4\]"),
+    ],
+)
+def test_bad_settings_are_named_as_flags(changes, message):
+    with pytest.raises(SettingError) as caught:
+        dataclasses.replace(SMOKE, **changes)
+    assert re.search(message, caught.value.as_flag())
+
+
+def test_unknown_settings_are_refused():
+    with pytest.raises(ValueError, match="`epoch` must be a field.*Closest: epochs"):
+        SMOKE.with_changes(epoch=3)
+
+
+def test_bad_flags_get_a_paragraph(tmp_path):
+    ended = run_script("--preset=smoke", "--seeds=0", "--workdir=out", cwd=tmp_path)
+    assert ended.returncode == 1
+    message = "--seeds must be at least 1. Received: --seeds=0"
+    assert ended.stderr.strip().splitlines()[-1] == message
+    assert "Traceback" not in ended.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_fork_that_does_not_exist_gets_the_library_s_paragraph(tmp_path):
+    config = SMOKE.with_changes(fork_at="stage7", ensemble_weights=(), epochs=1)
+    study = digits_resnet.DigitsStudy(config)
+    with pytest.raises(SystemExit, match="`fork_at` must .*stage7"):
+        study.train(study.methods()[1], seed=0)
