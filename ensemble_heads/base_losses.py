@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from ensemble_heads.keras_api import keras, register
 from ensemble_heads.predictions import Prediction
+from ensemble_heads.target_shapes import match_dense, match_sparse
 
 # As in Keras, focal factors are kept from 0, where powers below 1 have no gradient.
 _SMALLEST_FACTOR = 1e-7
@@ -57,7 +58,7 @@ class BaseLoss:
 
     def match(self, target, prediction):
         """The target in the shape this loss works on; ValueError if it has none."""
-        return match_dense(self, target, prediction)
+        return match_dense(self.name, target, prediction)
 
     def mask(self, target, prediction):
         """Bool tensor of the positions that count, or None for all."""
@@ -107,9 +108,10 @@ class CrossEntropy(BaseLoss):
         return self._dense(soft, self._logits(student))
 
     def match(self, target, prediction):
-        if not self.sparse:
-            return match_dense(self, target, prediction)
-        return _match_sparse(self, target, prediction)
+        if self.sparse:
+            return match_sparse(self.name, target, prediction)
+        classes = self.link == "softmax"
+        return match_dense(self.name, target, prediction, classes=classes)
 
     def mask(self, target, prediction):
         if self.ignore_class is None:
@@ -182,7 +184,7 @@ class OtherLoss(BaseLoss):
         code = getattr(self._loss, "function", type(self._loss))
         known = getattr(code, "__module__", None) or ""
         check = known.partition(".")[0] == "keras"
-        return match_dense(self, target, prediction, check=check)
+        return match_dense(self.name, target, prediction, check=check)
 
     def _per_position(self, losses, values):
         rank = losses.shape.rank
@@ -312,48 +314,6 @@ def make(identifier):
     return CrossEntropy(loss.get_config(), **family)
 
 
-def match_dense(loss, target, prediction, check=True):
-    """The target in the prediction's shape; `[batch]` becomes `[batch, 1]`."""
-    target = tf.convert_to_tensor(target)
-    shape = prediction.logits.shape
-    rank = shape.rank
-    if rank and target.shape.rank == rank - 1 and shape[-1] == 1:
-        target = target[..., tf.newaxis]
-    if not check or target.shape.is_compatible_with(shape):
-        return target
-    hint = ""
-    if loss.link == "softmax" and _match_sparse(None, target, prediction) is not None:
-        hint = " Class numbers need `sparse_categorical_crossentropy`."
-    raise ValueError(
-        f"`loss` {loss.name} does not fit the output: it takes targets of the "
-        f"predictions' own shape, {_text(shape)}.{hint} "
-        f"Received: targets of shape {_text(target.shape)}"
-    )
-
-
-def _match_sparse(loss, target, prediction):
-    """Class numbers without a last axis of 1; None or an error if they do not fit."""
-    target = tf.convert_to_tensor(target)
-    shape = prediction.logits.shape
-    rank = shape.rank
-    if rank and target.shape.rank == rank and target.shape[-1] == 1:
-        target = target[..., 0]
-    if target.shape.is_compatible_with(shape[:-1]) and shape[-1] != 1:
-        return tf.cast(target, tf.int32)
-    if loss is None:
-        return None
-    hint = ""
-    if shape[-1] == 1:
-        hint = " A single output unit needs `binary_crossentropy`."
-    elif target.shape.is_compatible_with(shape):
-        hint = " One-hot targets need `categorical_crossentropy`."
-    raise ValueError(
-        f"`loss` {loss.name} does not fit the output: it takes class numbers of shape "
-        f"{_text(shape[:-1])} for predictions of shape {_text(shape)}, at least two "
-        f"classes.{hint} Received: targets of shape {_text(target.shape)}"
-    )
-
-
 def _is_known(function):
     try:
         return function in _FUNCTIONS
@@ -363,7 +323,3 @@ def _is_known(function):
 
 def _power(base, exponent):
     return tf.pow(tf.maximum(base, _SMALLEST_FACTOR), exponent)
-
-
-def _text(shape):
-    return str(tuple(shape)) if shape.rank is not None else "unknown"

@@ -7,6 +7,7 @@ batch after compiling; later steps skip the check.
 """
 
 import contextlib
+import math
 import re
 import types
 
@@ -62,23 +63,21 @@ def check_target_array(loss, shape, target, output):
 
 def assert_labels(loss, target, prediction, output):
     """The target, after an assertion in the graph that its range is right."""
-    limits = label_range(loss, prediction.logits.shape[-1])
-    if limits is None:
-        return target
     values = tf.convert_to_tensor(target)
-    counted = loss.mask(target, prediction)
+    limits = label_range(loss, prediction.logits.shape[-1])
+    if limits is None or not (values.dtype.is_integer or values.dtype.is_floating):
+        return values
     low, high = limits[:2]
-    inside = (values >= tf.cast(low, values.dtype)) & (
-        values <= tf.cast(high, values.dtype)
-    )
     if values.dtype.is_integer:
-        inside = (values >= int(np.ceil(low))) & (values <= int(np.floor(high)))
+        low, high = math.ceil(low), math.floor(high)
+    inside = (values >= low) & (values <= high)
+    counted = loss.mask(target, prediction)
     if counted is not None:
         inside |= tf.reshape(~counted, tf.shape(inside))
-    message = _label_message(limits, output)
-    # NaN is the first batch's business, and must not be reported as a label here.
     if values.dtype.is_floating:
+        # NaN is the first batch's business, and must not be reported as a label.
         inside |= tf.math.is_nan(values)
+    message = _label_message(limits, output)
     check = _assert(
         tf.reduce_all(inside),
         [message, tf.reduce_min(values), "to", tf.reduce_max(values)],

@@ -52,20 +52,20 @@ class TrainingPlan:
             outputs, num_heads, metrics, weighted_metrics, head_metrics
         )
         self.loss_tracker = keras.metrics.Mean(name="loss")
-        self.output_trackers = [
-            keras.metrics.Mean(name=f"{name}_loss")
-            for name, base in zip(outputs.names, self.base_losses, strict=True)
+        self.output_trackers = {
+            i: keras.metrics.Mean(name=f"{outputs.names[i]}_loss")
+            for i, base in enumerate(self.base_losses)
             if len(outputs) > 1 and base is not None
-        ]
+        }
 
     def keras_metrics(self):
         """List of every Keras metric, the loss first."""
-        trackers = [self.loss_tracker, *self.output_trackers]
+        trackers = [self.loss_tracker, *self.output_trackers.values()]
         return trackers + [entry.metric for entry in self.metrics.entries]
 
     def results(self):
         """{name in the logs: current value}."""
-        trackers = [self.loss_tracker, *self.output_trackers]
+        trackers = [self.loss_tracker, *self.output_trackers.values()]
         logs = {tracker.name: tracker.result() for tracker in trackers}
         return {**logs, **self.metrics.results()}
 
@@ -90,10 +90,10 @@ class TrainingPlan:
             assert_labels: bool, put assertions on labels into the graph.
 
         Returns:
-            List of scalars, one per output that has a loss; means over the batch of
-            this replica, or sums where the base loss sums.
+            {position of an output: scalar} for those that have a loss and targets;
+            means over the batch of this replica, or sums where the base loss sums.
         """
-        results = []
+        results = {}
         for i, base in enumerate(self.base_losses):
             if base is None or targets[i] is None:
                 continue
@@ -106,7 +106,7 @@ class TrainingPlan:
                 )
             values = self.ensemble_loss(base, target, prediction)
             mask = _both(prediction.mask, base.mask(target, prediction.ensemble))
-            results.append(reduce_losses(values, weights[i], mask, base.reduction))
+            results[i] = reduce_losses(values, weights[i], mask, base.reduction)
         if not results:
             raise ValueError(
                 "`loss` must be given to `compile` before training or evaluating. "
@@ -116,19 +116,15 @@ class TrainingPlan:
 
     def total(self, values):
         """Sum of the outputs' losses by their weights."""
-        weights = [
-            weight
-            for weight, base in zip(self.loss_weights, self.base_losses, strict=True)
-            if base is not None
-        ]
-        return sum(w * v for w, v in zip(weights, values, strict=True))
+        return sum(self.loss_weights[i] * value for i, value in values.items())
 
     def track(self, total, values, targets, weights, predictions):
         """Updates all metrics by one batch and returns the logs."""
         batch = tf.shape(predictions[0].ensemble.logits)[0]
         self.loss_tracker.update_state(total, sample_weight=batch)
-        for tracker, value in zip(self.output_trackers, values, strict=False):
-            tracker.update_state(value, sample_weight=batch)
+        for i, value in values.items():
+            if i in self.output_trackers:
+                self.output_trackers[i].update_state(value, sample_weight=batch)
         self.metrics.update(targets, predictions, weights)
         return self.results()
 

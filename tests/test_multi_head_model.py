@@ -93,6 +93,28 @@ def test_several_inputs_and_outputs(kind):
         npt.assert_allclose(single[key], expected[:, 1], rtol=1e-5, atol=1e-6)
 
 
+def test_several_features_leave_the_trunk():
+    layers = keras.layers
+    inputs = keras.Input((6,))
+    parts = [layers.Dense(4)(inputs), layers.Dense(5)(inputs)]
+    trunk = keras.Model(inputs, parts)
+    heads = []
+    for i in range(2):
+        features = [keras.Input((4,)), keras.Input((5,))]
+        raw = layers.Dense(3, name="out")(layers.Concatenate()(features))
+        heads.append(keras.Model(features, raw, name=f"head_{i}"))
+    wrapper = eh.MultiHeadWrapper.from_heads(heads, "softmax")
+    model = eh.MultiHeadModel(trunk, wrapper)
+    x, y = small_models.classification_data(classes=3)
+    joined = np.concatenate([np.array(f) for f in trunk(x)], axis=-1)
+    for i, head in enumerate(heads):
+        kernel, bias = head.get_weights()
+        expected = numpy_losses.softmax(joined @ kernel + bias)
+        npt.assert_allclose(model.head(i)(x), expected, rtol=1e-4)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.fit(x, y, verbose=0)
+
+
 def test_symbolic_calls_of_the_model():
     model = dense_model(2)
     inputs = keras.Input((small_models.FEATURES,))

@@ -178,6 +178,31 @@ def test_several_outputs_are_summed_by_their_weights(kind):
     assert len(logs) == 3 + 3 + 2
 
 
+@pytest.mark.parametrize("kind", [dict, list])
+def test_every_output_has_sample_weights_of_its_own(kind):
+    model = small_models.several_outputs_model(kind)
+    arrays = [np.random.normal(size=(6, n)).astype("float32") for n in (3, 2)]
+    label, size = np.random.randint(0, 3, 6), np.random.normal(size=(6, 1))
+    weights = np.random.uniform(size=(2, 6)).astype("float32")
+
+    def structure(names, values):
+        return dict(zip(names, values)) if kind is dict else list(values)
+
+    x = structure(("left", "right"), arrays)
+    outputs = ("label", "size")
+    model.compile("sgd", structure(outputs, (SPARSE, "mse")))
+    heads = tf.nest.map_structure(np.array, model.head_predictions(x))
+    p, s = (heads["label"], heads["size"]) if kind is dict else heads
+    of_label = -np.log(p)[np.arange(6), :, label].sum(1)
+    of_size = ((s - size[:, None]) ** 2)[..., 0].sum(1)
+    y = structure(outputs, (label, size))
+    of_each, shared = structure(outputs, weights), weights[0]
+    for given, (first, second) in ((of_each, weights), (shared, weights[[0, 0]])):
+        logs = model.test_on_batch(x, y, sample_weight=given, return_dict=True)
+        npt.assert_allclose(logs["label_loss"], (of_label * first).mean(), rtol=1e-4)
+        npt.assert_allclose(logs["size_loss"], (of_size * second).mean(), rtol=1e-4)
+
+
 def test_outputs_without_a_loss_are_left_out():
     model = small_models.several_outputs_model(dict)
     x = {n: np.random.normal(size=(6, k)) for n, k in (("left", 3), ("right", 2))}

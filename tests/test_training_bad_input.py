@@ -46,6 +46,22 @@ def test_targets_that_are_no_probabilities():
         model.fit(x, np.array([[1.0, -1, 0, 0], [0, 0, 1, 1]]), verbose=0)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "float32", "bool"])
+def test_targets_of_every_type_pass_the_checks(dtype):
+    x, y = small_models.classification_data()
+    several = dense_model(2)
+    several.compile("sgd", SPARSE)
+    binary = dense_model(2, "sigmoid", 1)
+    binary.compile("sgd", "binary_crossentropy")
+    targets = [(several, y), (binary, y % 2)] if dtype != "bool" else [(binary, y % 2)]
+    for model, target in targets:
+        narrow = target.astype(dtype)
+        data = tf.data.Dataset.from_tensor_slices((x, narrow)).batch(24)
+        expected = model.evaluate(x, target, verbose=0)
+        npt.assert_allclose(model.evaluate(x, narrow, verbose=0), expected, rtol=1e-6)
+        npt.assert_allclose(model.evaluate(data, verbose=0), expected, rtol=1e-6)
+
+
 def test_ignored_class_is_no_label_out_of_range():
     model = dense_model(2)
     loss = eh.losses.SparseCategoricalCrossentropy(ignore_class=255)
