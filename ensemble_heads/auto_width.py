@@ -4,10 +4,10 @@ import math
 
 from absl import logging
 
-from ensemble_heads import widths
+from ensemble_heads import profiling, widths
 
 
-def largest_within_budget(model, upper, options, assemble):
+def largest_within_budget(model, upper, cloner, assemble):
     """Builds the widest multi-headed model within the budget of a single model.
 
     Costs are first estimated from the single model's profile, layer by layer; then
@@ -16,7 +16,7 @@ def largest_within_budget(model, upper, options, assemble):
     Args:
         model: the single `keras.Model`.
         upper: `Graph` of its upper part.
-        options: the checked arguments of `multi_head`.
+        cloner: `HeadCloner`, the checked arguments of `multi_head`.
         assemble: callable `multiplier -> MultiHeadModel`.
 
     Returns:
@@ -25,11 +25,9 @@ def largest_within_budget(model, upper, options, assemble):
     Raises:
         ValueError: not even the narrowest heads fit.
     """
-    from ensemble_heads import profiling  # it knows multi-headed models
-
     budget = profiling.profile(model)
     _check_countable(budget)
-    search = _Search(upper, options, budget)
+    search = _Search(upper, cloner, budget)
     steps = search.steps
     place = search.guess()
     fitting, too_wide = None, len(steps)
@@ -47,9 +45,9 @@ def largest_within_budget(model, upper, options, assemble):
     if fitting is None:
         raise ValueError(
             '`width_multiplier="auto"` must find heads that fit: even the narrowest '
-            f"{options.num_heads} heads exceed {budget.parameters:,} parameters or "
+            f"{cloner.num_heads} heads exceed {budget.parameters:,} parameters or "
             f"{budget.flops:,} FLOPs. Fork later, or pass a smaller `divisor`. "
-            f"Received: num_heads={options.num_heads}, divisor={options.divisor}"
+            f"Received: num_heads={cloner.num_heads}, divisor={cloner.divisor}"
         )
     logging.info(
         "width_multiplier=%g: %s parameters of %s, %s FLOPs of %s",
@@ -77,15 +75,15 @@ def _check_countable(budget):
 class _Search:
     """The multipliers worth trying, and what each is estimated to cost."""
 
-    def __init__(self, upper, options, budget):
-        self._options, self._upper = options, upper
+    def __init__(self, upper, cloner, budget):
+        self._cloner, self._upper = cloner, upper
         self._rows = {row.name: row for row in budget.rows}
-        self._table, self._forced, _, self._trace = options.trace(upper, "auto")
+        self._table, self._forced, _, self._trace = cloner.trace(upper, "auto")
         marks = {
             mark
             for width in self._table.owners
             if width not in self._forced
-            for mark in widths.breakpoints(width, options.divisor)
+            for mark in widths.breakpoints(width, cloner.divisor)
         }
         marks = sorted(mark for mark in marks if 0 < mark < 1)
         # Between two marks all sizes are the same; a short number stands for all.
@@ -105,10 +103,10 @@ class _Search:
         return low
 
     def _fits(self, multiplier):
-        sizes = self._table.sizes(multiplier, self._options.divisor, self._forced)
+        sizes = self._table.sizes(multiplier, self._cloner.divisor, self._forced)
         before, after = self._cost(None), self._cost(sizes)
         return all(
-            self._options.num_heads * new <= old
+            self._cloner.num_heads * new <= old
             for old, new in zip(before, after, strict=True)
         )
 

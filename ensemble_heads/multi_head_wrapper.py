@@ -4,6 +4,7 @@ import dataclasses
 
 import tensorflow as tf
 
+from ensemble_heads.head_cloning import check_num_heads, clone_heads
 from ensemble_heads.keras_api import keras, register
 from ensemble_heads.outputs import Outputs
 from ensemble_heads.predictions import Prediction
@@ -62,15 +63,16 @@ class MultiHeadWrapper(keras.layers.Layer):
         # Every layer of a head casts for itself, as in the single model.
         super().__init__(**{**kwargs, "autocast": False})
         if not isinstance(upper, _Made):
-            check_num_heads(num_heads)
-            upper = _clone(
-                upper,
-                num_heads,
-                width_multiplier,
-                overrides=overrides,
-                divisor=divisor,
-                seed=seed,
-                copy_weights=copy_weights,
+            upper = _Made(
+                *clone_heads(
+                    upper,
+                    num_heads,
+                    width_multiplier,
+                    overrides=overrides,
+                    divisor=divisor,
+                    seed=seed,
+                    copy_weights=copy_weights,
+                )
             )
         self.heads = list(upper.heads)
         self.outputs_like = Outputs(self.heads[0].output, self.heads[0].output_names)
@@ -147,20 +149,3 @@ class MultiHeadWrapper(keras.layers.Layer):
 
     def _flat(self, outputs):
         return self.outputs_like.flatten(outputs, "outputs")
-
-
-def check_num_heads(num_heads):
-    is_count = isinstance(num_heads, int) and not isinstance(num_heads, bool)
-    if not is_count or num_heads < 1:
-        raise ValueError(
-            "`num_heads` must be an integer of at least 1. "
-            f"Received: num_heads={num_heads!r}"
-        )
-
-
-def _clone(upper, num_heads, width_multiplier, **options):
-    # Imported late: surgery builds models out of this layer.
-    from ensemble_heads import surgery
-
-    heads, links = surgery.clone_heads(upper, num_heads, width_multiplier, **options)
-    return _Made(heads, links)

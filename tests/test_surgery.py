@@ -307,6 +307,13 @@ def test_overrides_of_what_is_tied():
         eh.multi_head(small_model(), "shared", overrides={"top": {"filters": 4}})
 
 
+def test_overrides_leave_the_activation_of_an_output_alone():
+    with pytest.raises(ValueError, match="must leave the activation of an output al"):
+        eh.multi_head(
+            small_model(), "shared", overrides={"out": {"activation": "sigmoid"}}
+        )
+
+
 def test_callables_must_agree_on_tied_layers():
     inputs = keras.Input((6,))
     x = layers.Dense(4, name="shared")(inputs)

@@ -1,0 +1,116 @@
+"""Clones an upper network into heads at the widths that were asked for."""
+
+import tensorflow as tf
+
+from ensemble_heads import graph, weight_transfer, widths
+from ensemble_heads.cloning import Copy, new_seed
+from ensemble_heads.forking import take_off_activations
+from ensemble_heads.tracing import trace
+
+
+def clone_heads(
+    upper,
+    num_heads,
+    width_multiplier=1.0,
+    overrides=None,
+    divisor=None,
+    seed=None,
+    copy_weights=False,
+):
+    """Clones an upper network into heads without their final activations.
+
+    Args:
+        upper: functional `keras.Model`, features -> predictions; never changed.
+        num_heads, width_multiplier, overrides, divisor, seed, copy_weights: as for
+            `multi_head`; `width_multiplier` is a float or a callable.
+
+    Returns:
+        (list of functional `keras.Model`, features -> raw outputs; structure of the
+        outputs of `"softmax"`, `"sigmoid"` or `"linear"`, what was taken off).
+
+    Raises:
+        ValueError: as for `multi_head`.
+    """
+    cloner = HeadCloner(
+        num_heads, width_multiplier, overrides, divisor, seed, copy_weights
+    )
+    if cloner.multiplier == "auto":
+        raise ValueError(
+            '`width_multiplier` must be a float or a callable here: "auto" compares '
+            "with a whole model, see `eh.multi_head`. "
+            "Received: width_multiplier='auto'"
+        )
+    return cloner.clone(graph.read(upper), cloner.multiplier)
+
+
+def check_num_heads(num_heads):
+    """Checks a number of heads: a positive integer.
+
+    Raises:
+        ValueError: it is not.
+    """
+    is_count = isinstance(num_heads, int) and not isinstance(num_heads, bool)
+    if not is_count or num_heads < 1:
+        raise ValueError(
+            "`num_heads` must be an integer of at least 1. "
+            f"Received: num_heads={num_heads!r}"
+        )
+
+
+class HeadCloner:
+    """What `multi_head` was asked for, checked; clones graphs accordingly.
+
+    Attributes:
+        num_heads, multiplier, overrides, divisor, seed, copy_weights: the arguments
+            of `multi_head`, with their defaults filled in.
+    """
+
+    def __init__(self, num_heads, multiplier, overrides, divisor, seed, copy_weights):
+        check_num_heads(num_heads)
+        if multiplier != "auto" and not callable(multiplier):
+            widths.check_multiplier(multiplier)
+        if divisor is None:
+            divisor = 8 if multiplier == "auto" else 1
+        widths.check_divisor(divisor)
+        self.num_heads, self.multiplier = num_heads, multiplier
+        self.overrides, self.divisor = overrides, divisor
+        self.seed = new_seed() if seed is None else seed
+        self.copy_weights = copy_weights
+
+    def plan(self, upper, multiplier):
+        """Sizes for one multiplier: (trace, widths' sizes, configuration entries)."""
+        table, forced, entries, traced = self.trace(upper, multiplier)
+        return traced, table.sizes(multiplier, self.divisor, forced), entries
+
+    def trace(self, upper, multiplier):
+        """(table of widths, forced sizes, other changes, trace) of a graph.
+
+        At a multiplier of 1 without overrides nothing has to be traced, so that any
+        layer is welcome.
+        """
+        if multiplier == 1 and not self.overrides:
+            return widths.WidthTable({}), {}, {}, None
+        traced = trace(upper, widths.kept_layers(upper, multiplier))
+        forced, entries = widths.split_overrides(upper, traced, self.overrides)
+        return widths.width_table(upper, traced), forced, entries, traced
+
+    def clone(self, upper, multiplier):
+        """(heads, links) of a graph for one multiplier."""
+        raw, links, activations = take_off_activations(upper)
+        traced, sizes, entries = self.plan(raw, multiplier)
+        for layer_id, changes in activations.items():
+            if "activation" in entries.get(layer_id, {}):
+                raise ValueError(
+                    "`overrides` must leave the activation of an output alone: it "
+                    "says what the model predicts. Change it in the single model. "
+                    f"Received: overrides={self.overrides!r}"
+                )
+            entries[layer_id] = {**entries.get(layer_id, {}), **changes}
+        heads = []
+        for number in range(self.num_heads):
+            copy = Copy(raw, f"head_{number}", self.seed, traced, sizes, entries)
+            copy.redraw_composites()
+            if self.copy_weights:
+                weight_transfer.copy_kept(raw, copy, traced, sizes)
+            heads.append(copy.model)
+        return heads, tf.nest.pack_sequence_as(upper.outputs, links)
