@@ -58,7 +58,7 @@ def accuracy_by_weight(path, panels, baseline, title):
     for axes, (name, points) in zip(rows, panels.items()):
         weights = sorted(points)
         mean, error = zip(*(_percent(points[weight]) for weight in weights))
-        axes.errorbar(weights, mean, error, fmt="o-", capsize=4, label="two heads")
+        axes.errorbar(weights, mean, error, fmt="o-", capsize=4, label="multi-headed")
         if baseline:
             mean, error = _percent(baseline)
             axes.axhline(mean, color="grey", linestyle="--", label="single network")

@@ -1,0 +1,240 @@
+r"""Seconds per training step and per inference: one network, two heads, two networks.
+
+    python benchmarks/training_step.py               # about five minutes on 2 cores
+    python benchmarks/training_step.py --rounds=3    # a quick look
+
+Compares, in one run,
+
+* single: CIFAR ResNet-32 at 32 x 32 pixels (He et al. 2016a, section 4.2);
+* two heads: what `eh.multi_head` makes of it with `width_multiplier="auto"`, at no more
+  parameters and FLOPs. The fork is after the first of its three stages, so that the
+  upper two thirds are doubled, as EnsembleNet section 3 takes the upper half;
+* twice: the same network two times, from the input on (an ensemble of two).
+
+Goal: a training step of the two heads takes at most 1.05 times a step of the single
+network, times the ratio of their FLOPs.
+
+A round is one step of each, in turn and in changing order, so that whatever else the
+machine does meets all alike. Ratios are taken within a round, and the median over the
+rounds is reported. The first rounds warm up and are not counted.
+
+Writes benchmarks/results/training_step_<TensorFlow line>.csv.
+"""
+
+import csv
+import gc
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import tensorflow as tf
+from absl import app, flags, logging
+from rich import box
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+import ensemble_heads as eh
+import zoo
+from ensemble_heads import provenance
+from ensemble_heads.keras_api import keras
+
+GOAL = 1.05
+SINGLE, HEADS, TWICE = "single", "two heads", "twice"
+TRAINING, INFERENCE = "training", "inference"
+
+FLAGS = flags.FLAGS
+flags.DEFINE_integer("batch_size", 128, "Images per step.", lower_bound=1)
+flags.DEFINE_integer("rounds", 30, "Rounds that count.", lower_bound=1)
+flags.DEFINE_integer("warm_up", 3, "Rounds before those.", lower_bound=1)
+flags.DEFINE_string("model", "cifar_resnet32", "The single network, by its zoo name.")
+flags.DEFINE_string("fork_at", "stage1", "Last layer of the trunk of the two heads.")
+flags.DEFINE_string(
+    "csv", None, "File to write. Default: benchmarks/results/training_step_<line>.csv"
+)
+
+
+class Subject:
+    """One model to be measured: a function per kind of step.
+
+    Args:
+        model: `keras.Model`, not compiled.
+        images: float tensor `[batch, …]`.
+        labels: int tensor `[batch]`.
+    """
+
+    def __init__(self, model, images, labels):
+        profile = eh.profile(model)
+        self.parameters, self.flops = profile.parameters, profile.flops
+        self.model = model
+        model.compile(
+            optimizer=keras.optimizers.SGD(0.01, momentum=0.9),
+            loss="sparse_categorical_crossentropy",
+            metrics=["accuracy"],
+        )
+        batches = tf.data.Dataset.from_tensors((images, labels)).repeat()
+        # Makes the train function, and traces it.
+        model.fit(batches, steps_per_epoch=1, shuffle=False, verbose=0)
+        self._batches = iter(batches)
+        self._images = images
+        self._infer = tf.function(lambda inputs: model(inputs, training=False))
+
+    def training(self):
+        """One training step; returns when it is done."""
+        logs = self.model.train_function(self._batches)
+        return {name: float(value) for name, value in logs.items()}
+
+    def inference(self):
+        """One prediction of the batch."""
+        return self._infer(self._images).numpy()
+
+
+def subjects(name, fork_at, batch_size):
+    """{name: `Subject`} of what is compared."""
+    random = np.random.default_rng(0)
+    single = zoo.build(name)
+    shape, classes = single.input_shape[1:], single.output_shape[-1]
+    images = tf.constant(random.normal(size=(batch_size, *shape)), tf.float32)
+    labels = tf.constant(random.integers(0, classes, batch_size))
+    models = {
+        SINGLE: single,
+        HEADS: eh.multi_head(single, fork_at, width_multiplier="auto"),
+        TWICE: eh.multi_head(single, single.layers[0]),
+    }
+    return {key: Subject(model, images, labels) for key, model in models.items()}
+
+
+def measure(compared, kind, rounds, warm_up):
+    """Seconds of single steps.
+
+    Args:
+        compared: {name: `Subject`}.
+        kind: `TRAINING` or `INFERENCE`.
+        rounds, warm_up: int, rounds that count and rounds before them.
+
+    Returns:
+        {name: list of float, seconds, one per round that counts}.
+    """
+    names = list(compared)
+    seconds = {name: [] for name in names}
+    gc.collect()
+    gc.disable()  # it would strike one of them
+    try:
+        for number in track(
+            range(warm_up + rounds), f"{kind:9}", transient=True, console=Console()
+        ):
+            turn = number % len(names)
+            for name in names[turn:] + names[:turn]:
+                step = getattr(compared[name], kind)
+                begin = time.perf_counter()
+                step()
+                seconds[name].append(time.perf_counter() - begin)
+    finally:
+        gc.enable()
+    return {name: values[warm_up:] for name, values in seconds.items()}
+
+
+def median_ratio(numerators, denominators):
+    """Median over the rounds of the ratio within a round."""
+    pairs = zip(numerators, denominators, strict=True)
+    return statistics.median(one / other for one, other in pairs)
+
+
+def rows(compared, seconds):
+    """List of dict, a line of the CSV file per subject.
+
+    Args:
+        compared: {name: `Subject`}.
+        seconds: {kind: what `measure` returns}.
+    """
+    lines = []
+    for name, subject in compared.items():
+        line = {
+            "network": name,
+            "parameters_folded": subject.parameters,
+            "flops_folded": subject.flops,
+            "flop_ratio": subject.flops / compared[SINGLE].flops,
+        }
+        for kind, times in seconds.items():
+            ratio = median_ratio(times[name], times[SINGLE])
+            line[f"{kind}_seconds"] = statistics.median(times[name])
+            line[f"{kind}_ratio"] = ratio
+            line[f"{kind}_ratio_per_flop_ratio"] = ratio / line["flop_ratio"]
+        lines.append(line)
+    return lines
+
+
+def render(lines, title):
+    """`rich.table.Table` of the lines."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=0)
+    table.add_column("")
+    for column in ("FLOPs", "ratio", "training s", "ratio", "inference s", "ratio"):
+        table.add_column(column, justify="right")
+    for line in lines:
+        table.add_row(
+            line["network"],
+            f"{line['flops_folded'] / 1e6:.1f} M",
+            f"{line['flop_ratio']:.3f}",
+            f"{line['training_seconds']:.4f}",
+            f"{line['training_ratio']:.3f}",
+            f"{line['inference_seconds']:.4f}",
+            f"{line['inference_ratio']:.3f}",
+        )
+    return table
+
+
+def write(path, lines):
+    """Writes the lines as a CSV file; its folder is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(lines[0]))
+        writer.writeheader()
+        writer.writerows(lines)
+
+
+def main(_):
+    logging.set_verbosity(logging.WARNING)
+    keras.utils.set_random_seed(0)
+    console = Console(highlight=False)
+    compared = subjects(FLAGS.model, FLAGS.fork_at, FLAGS.batch_size)
+    seconds = {
+        kind: measure(compared, kind, FLAGS.rounds, FLAGS.warm_up)
+        for kind in (TRAINING, INFERENCE)
+    }
+    lines = rows(compared, seconds)
+    made_with = provenance.describe()
+    title = (
+        f"{FLAGS.model}, batch {FLAGS.batch_size}, {FLAGS.rounds} rounds, TensorFlow "
+        f"{made_with['tensorflow']}, {made_with['machine']}"
+    )
+    console.print(render(lines, title))
+    heads = next(line for line in lines if line["network"] == HEADS)
+    reached = heads["training_ratio_per_flop_ratio"]
+    console.print(
+        f"Two heads forked at {FLAGS.fork_at}, width multiplier "
+        f"{compared[HEADS].model.width_multiplier:g}: training step {reached:.3f} x "
+        f"single x FLOP ratio; goal <= {GOAL}: "
+        f"{'met' if reached <= GOAL else 'MISSED'}.",
+        soft_wrap=True,
+    )
+    line = provenance.tensorflow_line()
+    results = Path(__file__).resolve().parent / "results"
+    path = Path(FLAGS.csv) if FLAGS.csv else results / f"training_step_{line}.csv"
+    settings = {
+        "model": FLAGS.model,
+        "fork_at": FLAGS.fork_at,
+        "batch_size": FLAGS.batch_size,
+        "rounds": FLAGS.rounds,
+    }
+    write(path, [{**line, **settings, **made_with} for line in lines])
+    console.print(f"Written to {path}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    app.run(main)
