@@ -48,6 +48,7 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
     def __init__(
         self, trunk, wrapper, ensembler="mean", links=None, name=None, **kwargs
     ):
+        kwargs.setdefault("dtype", _policy_name([trunk, *wrapper.heads]))
         super().__init__(name=name, **{**kwargs, "autocast": False})
         self.trunk = trunk
         self.wrapper = wrapper
@@ -275,6 +276,18 @@ def _build_ensembler(layer, num_heads, shape):
             f"{tuple(stack.shape)} into one prediction of shape {shape}. "
             f"Received: layer `{layer.name}`, which returns {tuple(result.shape)}"
         )
+
+
+def _policy_name(models):
+    """The policy of the layers inside: `compile` scales losses by the model's own.
+
+    None, the global policy, where no layer computes in float16.
+    """
+    for model in models:
+        for layer in model.layers:
+            if layer.compute_dtype == "float16":
+                return layer.dtype_policy.name
+    return None
 
 
 def _input_like(tensor):

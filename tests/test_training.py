@@ -252,6 +252,29 @@ def test_loaded_model_goes_on_with_the_same_curve(ensemble_loss, optimizer, tmp_
     assert repr(again._plan.ensemble_loss) == repr(loss)
 
 
+def test_loss_scaling_follows_the_layers_not_the_global_policy(tmp_path):
+    parts = [small_models.dense_trunk, lambda: small_models.dense_head(CLASSES)]
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        trunk, head = (part() for part in parts)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    wrapper = eh.MultiHeadWrapper.from_heads([head], "softmax")
+    model = eh.MultiHeadModel(trunk, wrapper)
+    x, y = small_models.classification_data()
+    model.compile(keras.optimizers.Adam(0.01), SPARSE)
+    model.fit(x, y, shuffle=False, verbose=0)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    for one in (model, again):
+        assert type(one.optimizer).__name__.startswith("LossScaleOptimizer")
+    curves = [
+        one.fit(x, y, epochs=3, batch_size=8, shuffle=False, verbose=0).history["loss"]
+        for one in (model, again)
+    ]
+    npt.assert_allclose(curves[1], curves[0], rtol=1e-3)
+
+
 def test_callbacks_see_every_log_and_may_stop_training(tmp_path):
     model = dense_model(2)
     x, y = small_models.classification_data()
