@@ -24,6 +24,8 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
         links: structure of the outputs: what the averaged raw outputs mean. Set by
             `compile` where a loss on logits tells more than the heads do.
             Default: the links of `wrapper`.
+        width_multiplier: float, what the widths of the heads were multiplied by, for
+            the record; None where that is no single number.
         name: str.
         **kwargs: arguments of `keras.Model`.
 
@@ -39,6 +41,7 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
         heads: list of functional `keras.Model`, features -> raw outputs.
         ensembler: the ensembler layer, or the structure of the outputs' ensemblers.
         num_heads: int.
+        width_multiplier: float or None, as given.
 
     Raises:
         ValueError: an unknown ensembler, or one whose result has another shape than
@@ -46,12 +49,20 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
     """
 
     def __init__(
-        self, trunk, wrapper, ensembler="mean", links=None, name=None, **kwargs
+        self,
+        trunk,
+        wrapper,
+        ensembler="mean",
+        links=None,
+        width_multiplier=None,
+        name=None,
+        **kwargs,
     ):
         kwargs.setdefault("dtype", _policy_name([trunk, *wrapper.heads]))
         super().__init__(name=name, **{**kwargs, "autocast": False})
         self.trunk = trunk
         self.wrapper = wrapper
+        self.width_multiplier = width_multiplier
         self.outputs_like = wrapper.outputs_like
         links = wrapper.links if links is None else links
         self.flat_links = tuple(self.outputs_like.flatten(links, "links"))
@@ -173,7 +184,12 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
         """
         wrapper = MultiHeadWrapper.from_heads(heads or self.heads, self.wrapper.links)
         return MultiHeadModel(
-            trunk or self.trunk, wrapper, self.ensembler, self.links, name=self.name
+            trunk or self.trunk,
+            wrapper,
+            self.ensembler,
+            self.links,
+            self.width_multiplier,
+            name=self.name,
         )
 
     def compute_mask(self, inputs, mask=None):
@@ -189,6 +205,7 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
             "wrapper": save(self.wrapper),
             "ensembler": self.outputs_like.pack(flat),
             "links": self.links,
+            "width_multiplier": self.width_multiplier,
         }
 
     @classmethod

@@ -86,11 +86,13 @@ def multi_head(
     def assemble(multiplier):
         heads, links = cloner.clone(cut.upper, multiplier)
         wrapper = MultiHeadWrapper.from_heads(heads, links, name="heads")
-        result = MultiHeadModel(
-            trunk.model, wrapper, ensembler, name=name or f"{model.name}_heads"
+        return MultiHeadModel(
+            trunk.model,
+            wrapper,
+            ensembler,
+            width_multiplier=None if callable(multiplier) else multiplier,
+            name=name or f"{model.name}_heads",
         )
-        result.width_multiplier = multiplier
-        return result
 
     if cloner.multiplier == "auto":
         return auto_width.largest_within_budget(model, cut.upper, cloner, assemble)

@@ -126,6 +126,8 @@ def test_auto_is_the_largest_that_fits_both_budgets():
     assert size.parameters <= budget.parameters
     assert size.flops <= budget.flops
     assert 0 < model.width_multiplier < 1
+    loaded = type(model).from_config(model.get_config())
+    assert loaded.width_multiplier == model.width_multiplier
     wider = eh.multi_head(
         single, "stage1", width_multiplier=model.width_multiplier + 0.02, divisor=1
     )
