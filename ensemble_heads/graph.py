@@ -198,13 +198,14 @@ def clone_layer(layer, name=None, /, **changes):
 
 
 def config_of(layer):
-    """The configuration of a layer.
+    """The configuration of a layer, with the user's own functions as they are.
 
     Raises:
         ValueError: it has none.
     """
     try:
-        return layer.get_config()
+        config = layer.get_config()
+        return {**config, **_own_functions(layer, config)}
     except Exception as error:
         raise ValueError(_not_clonable(layer, error)) from error
 
@@ -216,6 +217,20 @@ def _not_clonable(layer, error):
         "class a `get_config` that returns every constructor argument. "
         f"Received: {type(error).__name__}: {error}"
     )
+
+
+def _own_functions(layer, config):
+    """The user's own functions (an activation) among a layer's configuration.
+
+    While they are alive they can be handed on as they are, registered or not.
+    """
+    found = {}
+    for key in config:
+        value = getattr(layer, key, None)
+        known = ("keras.", "tensorflow.")
+        if inspect.isfunction(value) and not value.__module__.startswith(known):
+            found[key] = value
+    return found
 
 
 def _accepted(layer, config):

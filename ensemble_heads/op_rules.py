@@ -8,11 +8,11 @@ arguments or the order of an axis matters; all others are tried out on other siz
 import tensorflow as tf
 
 from ensemble_heads import axes as ax
-from ensemble_heads import ties
+from ensemble_heads import probing, ties
 from ensemble_heads.graph import Tensor
 from ensemble_heads.keras_api import KERAS_3
 from ensemble_heads.shape_rules import broadcast, fixed_shape, join, refold
-from ensemble_heads.width_rules import operation_rule
+from ensemble_heads.width_rules import operation_name, operation_rule
 
 _ELEMENTWISE = (
     *("add", "subtract", "multiply", "divide", "truediv", "maximum", "minimum", "pow"),
@@ -97,8 +97,9 @@ def split(tracer, node):
     (x,) = tracer.input_axes(node)
     axis = parameter(node, 2, "axis", default=0) % len(x)
     sizes = [tensor.shape[axis] for tensor in node.outputs]
-    if x[axis].size() is None or not x[axis].widths():
-        tracer.set_outputs(node, *(fixed_shape(t.shape) for t in node.outputs))
+    if not x[axis].widths():
+        fixed = [[*x[:axis], ax.fixed(size), *x[axis + 1 :]] for size in sizes]
+        tracer.set_outputs(node, *fixed)
         return
     given = parameter(node, 1, "indices_or_sections", "num_or_size_splits")
     if isinstance(given, int):
@@ -143,7 +144,8 @@ def getitem(tracer, node):
 def _spelled_out(keys, rank):
     """Keys with an ellipsis, or what is left out at the end, as full slices."""
     taken = sum(key is not None and key is not Ellipsis for key in keys)
-    full = [slice(None)] * (rank - taken)
+    whole = dict.fromkeys(("start", "stop", "step"))  # as Keras 2 keeps slices
+    full = [slice(None) if KERAS_3 else whole] * (rank - taken)
     at = next((i for i, key in enumerate(keys) if key is Ellipsis), None)
     if at is None:
         return [*keys, *full]
@@ -187,6 +189,37 @@ def _with_known_sizes(axes, shape):
         ax.fixed(size) if axis == _UNKNOWN else axis
         for axis, size in zip(axes, shape, strict=True)
     ]
+
+
+_AXIS_ARGUMENTS = {  # position of `axis` among the arguments in Keras 2
+    **dict.fromkeys(("reverse", "flip", "Flip"), 1),
+    **dict.fromkeys(("roll", "Roll", "unstack", "Unstack"), 2),
+    **dict.fromkeys(("gather", "Take", "TakeAlongAxis"), 3),
+}
+
+
+@operation_rule(*_AXIS_ARGUMENTS)
+def by_position(tracer, node):
+    """Picks or moves positions along an axis, which then must not scale."""
+    x = tracer.input_axes(node)[0]
+    place = _AXIS_ARGUMENTS[operation_name(node.layer)]
+    axis = parameter(node, place, "axis", default=0)
+    touched = range(len(x)) if axis is None else tf.nest.flatten(axis)
+    if any(x[int(i)].widths() for i in touched):
+        raise ties.TieError("it picks channels by position out of an axis that scales")
+    probing.probe(tracer, node)
+
+
+@operation_rule("slice", "Slice")
+def cut(tracer, node):
+    """Takes a block of given sizes, of axes that do not scale."""
+    x = tracer.input_axes(node)[0]
+    sizes = parameter(node, 2, "size", "shape")
+    if isinstance(sizes, Tensor) or any(
+        axis.widths() and int(size) != -1 for axis, size in zip(x, sizes, strict=True)
+    ):
+        raise ties.TieError("it picks channels by position out of an axis that scales")
+    probing.probe(tracer, node)
 
 
 @operation_rule("matmul", "Matmul", "batch_dot", "linalg.matmul")

@@ -3,8 +3,11 @@
 See `width_rules.width_rule` for what a rule is. Bare operations share them.
 """
 
+import numpy as np
+
 from ensemble_heads import axes as ax
 from ensemble_heads import ties
+from ensemble_heads.graph import Tensor, tensors_in
 from ensemble_heads.keras_api import keras
 from ensemble_heads.width_rules import keras_layers, width_rule
 
@@ -101,9 +104,23 @@ def merge(tracer, node):
     tracer.set_outputs(node, broadcast(tracer, node))
 
 
+def constants(node):
+    """Shapes of the arrays among the arguments of a call, as axes."""
+    shapes = []
+    for item in [*node.args, *node.kwargs.values()]:
+        if isinstance(item, Tensor) or tensors_in(item):
+            continue
+        shape = np.shape(item) if isinstance(item, (list, tuple)) else ()
+        shapes.append(fixed_shape(getattr(item, "shape", shape)))
+    return [shape for shape in shapes if shape]
+
+
 def broadcast(tracer, node):
-    """Axes of an elementwise operation on a call's inputs, which it ties."""
-    shapes = tracer.input_axes(node)
+    """Axes of an elementwise operation on a call's inputs, which it ties.
+
+    What is as long as an array of constants keeps its size.
+    """
+    shapes = [*tracer.input_axes(node), *constants(node)]
     rank = max(map(len, shapes))
     for place in range(1, rank + 1):
         aligned = [shape[-place] for shape in shapes if place <= len(shape)]
@@ -112,7 +129,8 @@ def broadcast(tracer, node):
             tracer.tie(wide[0], axis)
     out = []
     for place in range(rank, 0, -1):
-        aligned = [s[-place] for s in tracer.input_axes(node) if place <= len(s)]
+        shapes = [*tracer.input_axes(node), *constants(node)]
+        aligned = [shape[-place] for shape in shapes if place <= len(shape)]
         out.append(next((axis for axis in aligned if axis.size() != 1), aligned[0]))
     return out
 

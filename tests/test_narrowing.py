@@ -214,6 +214,43 @@ def bare_operations():
 
 
 @case
+def constants_and_cuts_between_channels():
+    inputs = keras.Input((6, 6))
+    x = layers.Dense(8)(trunk(inputs))
+    x = x + np.ones((1, 6, 1), "float32")
+    x = layers.Dense(8)(x) * np.arange(1.0, 9.0, dtype="float32")  # keeps its size
+    x = layers.Dense(10)(x)
+    if KERAS_3:
+        a, b = keras.ops.split(x, 2, axis=1)
+        x = keras.ops.flip(keras.ops.roll(a + b, 1, axis=1), axis=1)
+    else:
+        a, b = tf.split(x, 2, axis=1)
+        x = tf.reverse(tf.roll(a + b, 1, axis=1), axis=[1])
+    return inputs, layers.Dense(3)(x[:, 0])
+
+
+@case
+def layers_that_follow_their_input():
+    inputs = keras.Input((6,))
+    x = layers.Dense(8, activation=double)(trunk(inputs))
+    return inputs, layers.Dense(3)(Scale()(x))
+
+
+def double(x):
+    return 2.0 * x
+
+
+class Scale(layers.Layer):
+    """A user's layer without a width rule and without widths of its own."""
+
+    def build(self, input_shape):
+        self.factors = self.add_weight(shape=(input_shape[-1],), name="factors")
+
+    def call(self, inputs):
+        return inputs * self.factors
+
+
+@case
 def matrix_products():
     inputs = image(4)
     x = layers.Conv2D(8, 1)(trunk(inputs))
