@@ -83,7 +83,10 @@ class Copy:
             if not _is_composite(layer):
                 continue
             for number, leaf in enumerate(layer._flatten_layers(include_self=True)):
-                _redraw(leaf, (self._seed, self._name, layer.name, number))
+                place = (self._seed, self._name, layer.name, number)
+                _redraw(leaf, place)
+                if isinstance(leaf, keras.layers.SpectralNormalization):
+                    _redraw_power_iteration(leaf, place)
 
 
 def _is_composite(layer):
@@ -137,6 +140,14 @@ def _redraw(leaf, place):
             config = {**config, "seed": derived_seed(*place, name)}
             draw = type(initializer).from_config(config)
             variable.assign(draw(tuple(variable.shape), dtype=variable.dtype))
+
+
+def _redraw_power_iteration(layer, place):
+    """Spectral normalization starts its power iteration from an unseeded draw."""
+    draw = keras.initializers.TruncatedNormal(
+        stddev=0.02, seed=derived_seed(*place, "vector_u")
+    )
+    layer.vector_u.assign(draw(tuple(layer.vector_u.shape), dtype="float32"))
 
 
 def _own_variables(layer):

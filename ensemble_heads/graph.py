@@ -58,6 +58,12 @@ class Node:
         """Flat list of the `Tensor` objects among the arguments."""
         return tensors_in((self.args, self.kwargs))
 
+    @property
+    def values(self):
+        """The inputs without the masks, which Keras 3 passes as arguments too."""
+        kwargs = {k: v for k, v in self.kwargs.items() if not k.endswith("mask")}
+        return tensors_in((self.args, kwargs))
+
 
 @dataclasses.dataclass(eq=False)
 class Graph:

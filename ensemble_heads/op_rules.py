@@ -194,6 +194,7 @@ def _with_known_sizes(axes, shape):
 _AXIS_ARGUMENTS = {  # position of `axis` among the arguments in Keras 2
     **dict.fromkeys(("reverse", "flip", "Flip"), 1),
     **dict.fromkeys(("roll", "Roll", "unstack", "Unstack"), 2),
+    **dict.fromkeys(("top_k", "TopK"), None),  # always the last axis
     **dict.fromkeys(("gather", "Take", "TakeAlongAxis"), 3),
 }
 
@@ -203,7 +204,7 @@ def by_position(tracer, node):
     """Picks or moves positions along an axis, which then must not scale."""
     x = tracer.input_axes(node)[0]
     place = _AXIS_ARGUMENTS[operation_name(node.layer)]
-    axis = parameter(node, place, "axis", default=0)
+    axis = -1 if place is None else parameter(node, place, "axis", default=0)
     touched = range(len(x)) if axis is None else tf.nest.flatten(axis)
     if any(x[int(i)].widths() for i in touched):
         raise ties.TieError("it picks channels by position out of an axis that scales")
@@ -225,6 +226,8 @@ def cut(tracer, node):
 @operation_rule("matmul", "Matmul", "batch_dot", "linalg.matmul")
 def matmul(tracer, node):
     """Ties the axes that are summed over and those of the batch."""
+    if len(tracer.input_axes(node)) < 2:
+        raise ties.TieError("one of its factors is an array of constants")
     first, second = tracer.input_axes(node)
     left = -2 if parameter(node, 2, "transpose_a", default=False) else -1
     right = -1 if parameter(node, 3, "transpose_b", default=False) else -2

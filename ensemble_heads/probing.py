@@ -85,7 +85,7 @@ class _Trial:
 
 def _trials(tracer, node):
     """List of `_Trial`, or None where the layer refuses other sizes."""
-    inputs = dict(zip(node.inputs, tracer.input_axes(node), strict=True))
+    inputs = {tensor: tracer.axes(tensor) for tensor in node.inputs}
     axes = itertools.chain(*inputs.values())
     widths = dict.fromkeys(w for axis in axes for w in axis.widths())
     trials = []
@@ -140,7 +140,7 @@ def _output_axes(trials, node):
 
 
 def _as_known(shape, tensor):
-    """The shape that was tried, unknown where the original one is; None if it is off."""
+    """The tried shape, unknown where the original one is; None if it does not fit."""
     if len(shape) != len(tensor.shape):
         return None
     if tensor.shape[:1] == (None,) and shape[0] not in (None, _BATCH):

@@ -3,6 +3,8 @@
 See `width_rules.width_rule` for what a rule is. Bare operations share them.
 """
 
+import math
+
 import numpy as np
 
 from ensemble_heads import axes as ax
@@ -41,26 +43,26 @@ def reshape(tracer, node):
 
 
 def refold(axes, sizes):
-    """Axes of the given original sizes that hold what `axes` held, in that order."""
-    if tuple(axis.size() for axis in axes) == tuple(sizes):
-        return list(axes)
-    if None in sizes or any(axis.size() is None for axis in axes):
-        return _refold_unknown(axes, sizes)
-    return ties.split_product(ax.product(list(axes)), list(sizes))
+    """Axes of the given original sizes that hold what `axes` held, in that order.
 
-
-def _refold_unknown(axes, sizes):
-    """The same where one run of axes is of unknown size: only the rest is matched."""
-    known = 0
-    while known < min(len(axes), len(sizes)) and axes[-1 - known].size() == sizes[
-        -1 - known
-    ] not in (None,):
-        known += 1
-    front = axes[: len(axes) - known]
-    if any(axis.widths() for axis in front):
-        raise ties.TieError("a width is folded into an axis of unknown size")
-    tail = list(axes[len(axes) - known :])
-    return [*fixed_shape(sizes[: len(sizes) - known]), *tail]
+    Equal sizes at the front and at the back stay as they are, known or not; what is
+    between is folded anew. Nothing with a width may be folded into an unknown size.
+    """
+    axes, sizes, front, back = list(axes), list(sizes), [], []
+    while axes and sizes and axes[0].size() == sizes[0]:
+        front.append(axes.pop(0))
+        sizes.pop(0)
+    while axes and sizes and axes[-1].size() == sizes[-1]:
+        back.insert(0, axes.pop())
+        sizes.pop()
+    if not sizes and all(axis.size() == 1 for axis in axes):
+        return [*front, *back]
+    whole = ax.product(axes) if axes else ax.fixed(1)
+    if None in sizes or whole.size() != math.prod(sizes):
+        if whole.widths():
+            raise ties.TieError("a width is folded into an axis of unknown size")
+        return [*front, *fixed_shape(sizes), *back]
+    return [*front, *ties.split_product(whole, sizes), *back]
 
 
 @width_rule(keras.layers.Permute)

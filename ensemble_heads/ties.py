@@ -172,10 +172,7 @@ def _take_first(axis, size):
         return piece, ax.concat([rest, *tail])
     outer, *inner = axis.parts
     inner = ax.product(inner)
-    if outer.kind == "fixed" and size % inner.size() == 0:
-        count = size // inner.size()
-        return (
-            ax.product([ax.fixed(count), inner]),
-            ax.product([ax.fixed(outer.parts - count), inner]),
-        )
+    if inner.size() and size % inner.size() == 0:
+        piece, rest = _take_first(outer, size // inner.size())
+        return ax.product([piece, inner]), ax.product([rest, inner])
     raise TieError(f"a flattened axis has no first {size} positions")

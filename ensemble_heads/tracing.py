@@ -94,8 +94,8 @@ class Tracer:
         return tuple(axis.resolve() for axis in self.result.axes[tensor])
 
     def input_axes(self, node):
-        """List with the axes of each tensor that a call takes."""
-        return [self.axes(tensor) for tensor in node.inputs]
+        """List with the axes of each tensor that a call takes, but for masks."""
+        return [self.axes(tensor) for tensor in node.values]
 
     def is_fixed(self, node):
         """Whether no size that enters this call can change."""

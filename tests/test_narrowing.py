@@ -251,6 +251,37 @@ class Scale(layers.Layer):
 
 
 @case
+def masks_behind_the_fork():
+    inputs = keras.Input((5, 6))
+    x = layers.Dense(8, activation="relu")(trunk(inputs))
+    x = layers.Masking()(x)
+    x = layers.SimpleRNN(6, return_sequences=True)(x)
+    return inputs, layers.Dense(3)(layers.GlobalAveragePooling1D()(x))
+
+
+@case
+def halves_of_shuffled_channels():
+    inputs = image(4)
+    x = layers.Conv2D(16, 1)(trunk(inputs))
+    x = layers.Reshape((4, 4, 2, 8))(x)
+    x = layers.Permute((1, 2, 4, 3))(x)
+    x = layers.Reshape((4, 4, 16))(x)
+    a, b = x[:, :, :, :8], x[:, :, :, 8:]
+    x = layers.Add()([layers.Conv2D(8, 1)(a), b])
+    return inputs, layers.Dense(3)(layers.GlobalAveragePooling2D()(x))
+
+
+@case
+def heads_over_an_unknown_length():
+    inputs = keras.Input((None, 6))
+    x = layers.Dense(16)(trunk(inputs))
+    x = layers.Reshape((-1, 2, 8))(x)
+    x = layers.Dense(4)(layers.ReLU()(x))
+    x = layers.Reshape((-1, 8))(x)
+    return inputs, layers.Dense(3)(layers.GlobalMaxPooling1D()(x))
+
+
+@case
 def matrix_products():
     inputs = image(4)
     x = layers.Conv2D(8, 1)(trunk(inputs))
@@ -314,7 +345,7 @@ def _batch(model):
     rng = np.random.default_rng(2)
 
     def draw(tensor):
-        shape = (3, *tensor.shape[1:])
+        shape = (3, *(size or 5 for size in tensor.shape[1:]))
         if "int" in str(tensor.dtype):
             return rng.integers(0, 4, shape).astype("int32")
         return rng.normal(size=shape).astype("float32")
