@@ -1,14 +1,18 @@
 r"""Seconds per training step and per inference: one network, two heads, two networks.
 
-    python benchmarks/training_step.py               # about five minutes on 2 cores
+    python benchmarks/training_step.py               # about six minutes on 2 cores
     python benchmarks/training_step.py --rounds=3    # a quick look
 
 Compares, in one run,
 
 * single: CIFAR ResNet-32 at 32 x 32 pixels (He et al. 2016a, section 4.2);
 * two heads: what `eh.multi_head` makes of it with `width_multiplier="auto"`, at no more
-  parameters and FLOPs. The fork is after the first of its three stages, so that the
-  upper two thirds are doubled, as EnsembleNet section 3 takes the upper half;
+  parameters and FLOPs, for several forks: after the first and the second of its three
+  stages (EnsembleNet section 3 forks in the middle) and late in the third;
+* plain Keras: the graph of two heads at the middle one of these forks, as a model of
+  Keras' own, trained by Keras' own step;
+* two classifiers: two heads forked before the last layer, at full width. Its FLOPs are
+  those of the single network, so what it takes longer is what the library adds;
 * twice: the same network two times, from the input on (an ensemble of two).
 
 Goal: a training step of the two heads takes at most 1.05 times a step of the single
@@ -16,13 +20,15 @@ network, times the ratio of their FLOPs.
 
 A round is one step of each, in turn and in changing order, so that whatever else the
 machine does meets all alike. Ratios are taken within a round, and the median over the
-rounds is reported. The first rounds warm up and are not counted.
+rounds is reported, of seconds on the clock and of seconds of CPU time in all threads.
+The first rounds warm up and are not counted.
 
 Writes benchmarks/results/training_step_<TensorFlow line>.csv.
 """
 
 import csv
 import gc
+import itertools
 import os
 import statistics
 import sys
@@ -46,15 +52,21 @@ from ensemble_heads import provenance
 from ensemble_heads.keras_api import keras
 
 GOAL = 1.05
-SINGLE, HEADS, TWICE = "single", "two heads", "twice"
-TRAINING, INFERENCE = "training", "inference"
+SINGLE = "single"
+HEADS = "two heads, "
+KINDS = ("training", "inference")
+CLOCKS = {"seconds": time.perf_counter, "cpu_seconds": time.process_time}
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("batch_size", 128, "Images per step.", lower_bound=1)
 flags.DEFINE_integer("rounds", 30, "Rounds that count.", lower_bound=1)
 flags.DEFINE_integer("warm_up", 3, "Rounds before those.", lower_bound=1)
 flags.DEFINE_string("model", "cifar_resnet32", "The single network, by its zoo name.")
-flags.DEFINE_string("fork_at", "stage1", "Last layer of the trunk of the two heads.")
+flags.DEFINE_list(
+    "fork_at",
+    ["stage1", "stage2", "stage3_unit3_relu"],
+    "Layers to fork at, each a line of the table.",
+)
 flags.DEFINE_string(
     "csv", None, "File to write. Default: benchmarks/results/training_step_<line>.csv"
 )
@@ -95,49 +107,60 @@ class Subject:
         return self._infer(self._images).numpy()
 
 
-def subjects(name, fork_at, batch_size):
-    """{name: `Subject`} of what is compared."""
+def subjects(name, forks, batch_size):
+    """{label: `Subject`} of what is compared."""
     random = np.random.default_rng(0)
     single = zoo.build(name)
     shape, classes = single.input_shape[1:], single.output_shape[-1]
     images = tf.constant(random.normal(size=(batch_size, *shape)), tf.float32)
     labels = tf.constant(random.integers(0, classes, batch_size))
-    models = {
-        SINGLE: single,
-        HEADS: eh.multi_head(single, fork_at, width_multiplier="auto"),
-        TWICE: eh.multi_head(single, single.layers[0]),
-    }
+    models = {SINGLE: single}
+    for fork in forks:
+        model = eh.multi_head(single, fork, width_multiplier="auto")
+        models[f"{HEADS}{fork}"] = model
+        if fork == forks[len(forks) // 2]:
+            models[f"plain Keras, {fork}"] = plain(model)
+    models["two classifiers"] = eh.multi_head(single, "pool")
+    models["twice"] = eh.multi_head(single, single.layers[0])
     return {key: Subject(model, images, labels) for key, model in models.items()}
 
 
+def plain(model):
+    """A multi-headed model's graph as a functional model; it shares the weights."""
+    inputs = keras.Input(model.trunk.input_shape[1:])
+    features = model.trunk(inputs)
+    said = [keras.layers.Softmax()(head(features)) for head in model.heads]
+    return keras.Model(inputs, keras.layers.Average()(said))
+
+
 def measure(compared, kind, rounds, warm_up):
-    """Seconds of single steps.
+    """Times single steps.
 
     Args:
         compared: {name: `Subject`}.
-        kind: `TRAINING` or `INFERENCE`.
+        kind: one of `KINDS`.
         rounds, warm_up: int, rounds that count and rounds before them.
 
     Returns:
-        {name: list of float, seconds, one per round that counts}.
+        {name: {one of `CLOCKS`: list of float, seconds, one per round that counts}}.
     """
     names = list(compared)
-    seconds = {name: [] for name in names}
+    times = {name: {clock: [] for clock in CLOCKS} for name in names}
     gc.collect()
     gc.disable()  # it would strike one of them
     try:
-        for number in track(
-            range(warm_up + rounds), f"{kind:9}", transient=True, console=Console()
-        ):
+        for number in track(range(-warm_up, rounds), f"{kind:9}", transient=True):
             turn = number % len(names)
             for name in names[turn:] + names[:turn]:
                 step = getattr(compared[name], kind)
-                begin = time.perf_counter()
+                begin = [read() for read in CLOCKS.values()]
                 step()
-                seconds[name].append(time.perf_counter() - begin)
+                for clock, start in zip(CLOCKS, begin, strict=True):
+                    if number >= 0:
+                        times[name][clock].append(CLOCKS[clock]() - start)
     finally:
         gc.enable()
-    return {name: values[warm_up:] for name, values in seconds.items()}
+    return times
 
 
 def median_ratio(numerators, denominators):
@@ -146,47 +169,69 @@ def median_ratio(numerators, denominators):
     return statistics.median(one / other for one, other in pairs)
 
 
-def rows(compared, seconds):
+def summarise(compared, times):
     """List of dict, a line of the CSV file per subject.
 
     Args:
         compared: {name: `Subject`}.
-        seconds: {kind: what `measure` returns}.
+        times: {kind: what `measure` returns}.
     """
     lines = []
     for name, subject in compared.items():
         line = {
             "network": name,
+            "width_multiplier": getattr(subject.model, "width_multiplier", 1.0),
             "parameters_folded": subject.parameters,
             "flops_folded": subject.flops,
             "flop_ratio": subject.flops / compared[SINGLE].flops,
         }
-        for kind, times in seconds.items():
-            ratio = median_ratio(times[name], times[SINGLE])
-            line[f"{kind}_seconds"] = statistics.median(times[name])
-            line[f"{kind}_ratio"] = ratio
-            line[f"{kind}_ratio_per_flop_ratio"] = ratio / line["flop_ratio"]
+        for kind, clock in itertools.product(KINDS, CLOCKS):
+            own, single = (times[kind][one][clock] for one in (name, SINGLE))
+            line[f"{kind}_{clock}"] = statistics.median(own)
+            line[f"{kind}_{clock}_ratio"] = median_ratio(own, single)
+        line["training_seconds_ratio_per_flop_ratio"] = (
+            line["training_seconds_ratio"] / line["flop_ratio"]
+        )
         lines.append(line)
     return lines
 
 
 def render(lines, title):
     """`rich.table.Table` of the lines."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=0)
-    table.add_column("")
-    for column in ("FLOPs", "ratio", "training s", "ratio", "inference s", "ratio"):
-        table.add_column(column, justify="right")
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE, padding=0, show_edge=False
+    )
+    table.add_column("network", no_wrap=True)
+    columns = (
+        *("FLOP\nratio", "training\nseconds", "\nratio", "CPU\nratio", "/ FLOP\nratio"),
+        *("inference\nseconds", "\nratio"),
+    )
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
     for line in lines:
         table.add_row(
             line["network"],
-            f"{line['flops_folded'] / 1e6:.1f} M",
             f"{line['flop_ratio']:.3f}",
             f"{line['training_seconds']:.4f}",
-            f"{line['training_ratio']:.3f}",
+            f"{line['training_seconds_ratio']:.3f}",
+            f"{line['training_cpu_seconds_ratio']:.3f}",
+            f"{line['training_seconds_ratio_per_flop_ratio']:.3f}",
             f"{line['inference_seconds']:.4f}",
-            f"{line['inference_ratio']:.3f}",
+            f"{line['inference_seconds_ratio']:.3f}",
         )
     return table
+
+
+def verdicts(lines):
+    """A sentence per fork: whether the goal is met."""
+    for line in lines:
+        if line["network"].startswith(HEADS):
+            reached = line["training_seconds_ratio_per_flop_ratio"]
+            yield (
+                f"{line['network']}, width multiplier {line['width_multiplier']:g}: "
+                f"{reached:.3f} x single x FLOP ratio, goal {GOAL}: "
+                f"{'met' if reached <= GOAL else 'missed'}"
+            )
 
 
 def write(path, lines):
@@ -199,36 +244,28 @@ def write(path, lines):
 
 
 def main(_):
-    logging.set_verbosity(logging.WARNING)
+    # TensorFlow warns of retracing where Keras makes a function for each model.
+    logging.set_verbosity(logging.ERROR)
     keras.utils.set_random_seed(0)
     console = Console(highlight=False)
     compared = subjects(FLAGS.model, FLAGS.fork_at, FLAGS.batch_size)
-    seconds = {
-        kind: measure(compared, kind, FLAGS.rounds, FLAGS.warm_up)
-        for kind in (TRAINING, INFERENCE)
+    times = {
+        kind: measure(compared, kind, FLAGS.rounds, FLAGS.warm_up) for kind in KINDS
     }
-    lines = rows(compared, seconds)
+    lines = summarise(compared, times)
     made_with = provenance.describe()
     title = (
         f"{FLAGS.model}, batch {FLAGS.batch_size}, {FLAGS.rounds} rounds, TensorFlow "
         f"{made_with['tensorflow']}, {made_with['machine']}"
     )
     console.print(render(lines, title))
-    heads = next(line for line in lines if line["network"] == HEADS)
-    reached = heads["training_ratio_per_flop_ratio"]
-    console.print(
-        f"Two heads forked at {FLAGS.fork_at}, width multiplier "
-        f"{compared[HEADS].model.width_multiplier:g}: training step {reached:.3f} x "
-        f"single x FLOP ratio; goal <= {GOAL}: "
-        f"{'met' if reached <= GOAL else 'MISSED'}.",
-        soft_wrap=True,
-    )
+    for verdict in verdicts(lines):
+        console.print(verdict, soft_wrap=True)
     line = provenance.tensorflow_line()
     results = Path(__file__).resolve().parent / "results"
     path = Path(FLAGS.csv) if FLAGS.csv else results / f"training_step_{line}.csv"
     settings = {
         "model": FLAGS.model,
-        "fork_at": FLAGS.fork_at,
         "batch_size": FLAGS.batch_size,
         "rounds": FLAGS.rounds,
     }

@@ -138,7 +138,9 @@ def settings_from_flags(presets):
 
 def _call(main, presets, arguments):
     if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)  # notes are for who asks
+        # Notes are for who asks. Nor is it news that each model traces functions of
+        # its own, of which TensorFlow warns after a few.
+        logging.set_verbosity(logging.ERROR)
     try:
         if len(arguments) > 1:
             sys.exit(
