@@ -68,7 +68,9 @@ flags.DEFINE_list(
     "Layers to fork at, each a line of the table.",
 )
 flags.DEFINE_string(
-    "csv", None, "File to write. Default: benchmarks/results/training_step_<line>.csv"
+    "output",
+    None,
+    "CSV file to write. Default: benchmarks/results/training_step_<line>.csv",
 )
 
 
@@ -263,7 +265,7 @@ def main(_):
         console.print(verdict, soft_wrap=True)
     line = provenance.tensorflow_line()
     results = Path(__file__).resolve().parent / "results"
-    path = Path(FLAGS.csv) if FLAGS.csv else results / f"training_step_{line}.csv"
+    path = Path(FLAGS.output) if FLAGS.output else results / f"training_step_{line}.csv"
     settings = {
         "model": FLAGS.model,
         "batch_size": FLAGS.batch_size,
