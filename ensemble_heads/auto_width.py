@@ -87,7 +87,7 @@ class _Search:
         }
         marks = sorted(mark for mark in marks if 0 < mark < 1)
         # Between two marks all sizes are the same; a short number stands for all.
-        ends = [*marks[1:], 1.0]
+        ends = [*marks[1:], 1.0] if marks else []
         inner = [_short_number(a, b) for a, b in zip(marks, ends, strict=True)]
         self.steps = [*inner, 1.0]
 

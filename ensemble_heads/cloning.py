@@ -3,6 +3,7 @@
 import random
 import zlib
 
+from ensemble_heads import keras_api
 from ensemble_heads.graph import clone_layer, config_of
 from ensemble_heads.keras_api import keras
 from ensemble_heads.tracing import sizes_in
@@ -40,11 +41,17 @@ class Copy:
             trace, values: the graph's `Trace` and {Width: size}; without, all sizes
                 are the original ones.
             entries: {id of layer: {config key: value}} to change besides.
+
+        Seeds go into the configurations, so that the copy drawn anew from them has
+        draws of its own too. Layers made of layers hand one initializer to several
+        weights, which a seed would make equal: theirs stay without, and come from
+        generators that are seeded while the copy is built.
         """
         self._name, self._seed, self._trace = name, seed, trace
         self._values, self._entries = values, entries or {}
         self.layers = {}
-        self.model = graph.build(self._make_layer, self._make_arguments, name)
+        with keras_api.seeded(derived_seed(seed, name)):
+            self.model = graph.build(self._make_layer, self._make_arguments, name)
         for original in [node.layer for node in graph.nodes]:
             _copy_statistics(original, self.layers[id(original)])
 
@@ -57,7 +64,8 @@ class Copy:
         for key, value in self._entries.get(layer_id, {}).items():
             changes[(key,)] = value
         if isinstance(layer, keras.layers.Lambda):
-            new = clone_layer(layer, name)
+            changes = {path[-1]: value for path, value in changes.items()}
+            new = clone_layer(layer, name, **changes)
         else:
             place = (self._seed, self._name, name)
             config = _with_seeds(config_of(layer), place, _is_composite(layer))
@@ -72,21 +80,6 @@ class Copy:
         if self._trace is None or id(node) not in self._trace.arguments:
             return node.args, node.kwargs
         return sizes_in(self._trace.arguments[id(node)], self._values)
-
-    def redraw_composites(self):
-        """Draws the weights of layers made of layers from seeds of their own.
-
-        A layer like attention hands one initializer to several weights, which a
-        seed in its configuration would make equal.
-        """
-        for layer in self.layers.values():
-            if not _is_composite(layer):
-                continue
-            for number, leaf in enumerate(layer._flatten_layers(include_self=True)):
-                place = (self._seed, self._name, layer.name, number)
-                _redraw(leaf, place)
-                if isinstance(leaf, keras.layers.SpectralNormalization):
-                    _redraw_power_iteration(leaf, place)
 
 
 def _is_composite(layer):
@@ -122,37 +115,6 @@ def _with_seeds(config, place, composite, path=()):
         else:
             result[key] = _with_seeds(value, place, composite, (*path, key))
     return result
-
-
-def _redraw(leaf, place):
-    for variable in _own_variables(leaf):
-        name = variable.name.split("/")[-1].split(":")[0]
-        initializer = next(
-            (
-                getattr(leaf, f"{prefix}_initializer")
-                for prefix in (name, name.removesuffix("_kernel"))
-                if hasattr(leaf, f"{prefix}_initializer")
-            ),
-            None,
-        )
-        config = initializer.get_config() if hasattr(initializer, "get_config") else {}
-        if "seed" in config:
-            config = {**config, "seed": derived_seed(*place, name)}
-            draw = type(initializer).from_config(config)
-            variable.assign(draw(tuple(variable.shape), dtype=variable.dtype))
-
-
-def _redraw_power_iteration(layer, place):
-    """Spectral normalization starts its power iteration from an unseeded draw."""
-    draw = keras.initializers.TruncatedNormal(
-        stddev=0.02, seed=derived_seed(*place, "vector_u")
-    )
-    layer.vector_u.assign(draw(tuple(layer.vector_u.shape), dtype="float32"))
-
-
-def _own_variables(layer):
-    own = getattr(layer, "_trainable_variables", None)  # Keras 3
-    return own if own is not None else layer._trainable_weights
 
 
 def _copy_statistics(original, new):

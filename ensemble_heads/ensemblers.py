@@ -76,6 +76,8 @@ class Mean(Ensembler):
         self.of = of
 
     def combine(self, heads, training=None):
+        if heads.logits.shape[1] == 1:  # nothing to average, and no FLOPs for it
+            return heads.heads()[0]
         average = mean_of_logits if self.of == "logits" else mean_of_probabilities
         return average(heads.logits, heads.link, form=heads.form)
 

@@ -136,6 +136,10 @@ def _is_activation_only(layer):
 
 def _fork_tensors(graph, fork_at):
     """(output tensors of the layer to fork after, its name)."""
+    if fork_at is None or fork_at in ([], ()):
+        raise ValueError(
+            f"`fork_at` must be a layer or its name. Received: fork_at={fork_at!r}"
+        )
     if isinstance(fork_at, (list, tuple)):
         if len(fork_at) != 1:
             raise ValueError(

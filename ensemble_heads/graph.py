@@ -192,7 +192,7 @@ def clone_layer(layer, name=None, /, **changes):
         ValueError: the layer cannot be made from its own configuration.
     """
     if isinstance(layer, keras.layers.Lambda):
-        return _clone_lambda(layer, name)
+        return _clone_lambda(layer, name, **changes)
     config = dict(config_of(layer))
     if "name" in config or isinstance(layer, keras.layers.Layer):
         config["name"] = name or layer.name
@@ -219,8 +219,9 @@ def config_of(layer):
 def _not_clonable(layer, error):
     return (
         f"Layer `{layer.name}` of class {type(layer).__name__} cannot be made "
-        "again from its own `get_config()`, so it cannot be cloned. Give the "
-        "class a `get_config` that returns every constructor argument. "
+        "again from its own `get_config()`, so it cannot be cloned. Check the "
+        "`overrides` of this layer if there are any; give a class of your own a "
+        "`get_config` that returns every constructor argument. "
         f"Received: {type(error).__name__}: {error}"
     )
 
@@ -233,8 +234,9 @@ def _own_functions(layer, config):
     found = {}
     for key in config:
         value = getattr(layer, key, None)
-        known = ("keras.", "tensorflow.")
-        if inspect.isfunction(value) and not value.__module__.startswith(known):
+        if key == "function" or not inspect.isfunction(value):  # a bare operation
+            continue
+        if not value.__module__.startswith("keras."):
             found[key] = value
     return found
 
@@ -257,17 +259,20 @@ def _accepted(layer, config):
     return {key: value for key, value in config.items() if key not in general}
 
 
-def _clone_lambda(layer, name):
+def _clone_lambda(layer, name, output_shape=None, **changes):
     # A Python lambda cannot be rebuilt from a configuration in Keras 3's safe mode;
     # the function itself holds no state of the layer's, so both may share it.
     config = layer.get_config()
     clone = keras.layers.Lambda(
         layer.function,
-        output_shape=layer._output_shape,
-        arguments=dict(layer.arguments or {}),
+        output_shape=output_shape or layer._output_shape,
         name=name or layer.name,
-        dtype=config.get("dtype"),
-        trainable=config.get("trainable", True),
+        **{
+            "arguments": dict(layer.arguments or {}),
+            "dtype": config.get("dtype"),
+            "trainable": config.get("trainable", True),
+            **changes,
+        },
     )
     clone.mask = layer.mask
     return clone

@@ -1,5 +1,7 @@
 """Clones an upper network into heads at the widths that were asked for."""
 
+import numbers
+
 import tensorflow as tf
 
 from ensemble_heads import graph, weight_transfer, widths
@@ -49,7 +51,9 @@ def check_num_heads(num_heads):
     Raises:
         ValueError: it is not.
     """
-    is_count = isinstance(num_heads, int) and not isinstance(num_heads, bool)
+    is_count = isinstance(num_heads, numbers.Integral) and not isinstance(
+        num_heads, bool
+    )
     if not is_count or num_heads < 1:
         raise ValueError(
             "`num_heads` must be an integer of at least 1. "
@@ -72,6 +76,7 @@ class HeadCloner:
         if divisor is None:
             divisor = 8 if multiplier == "auto" else 1
         widths.check_divisor(divisor)
+        widths.check_overrides({} if overrides is None else overrides)
         self.num_heads, self.multiplier = num_heads, multiplier
         self.overrides, self.divisor = overrides, divisor
         self.seed = new_seed() if seed is None else seed
@@ -109,7 +114,6 @@ class HeadCloner:
         heads = []
         for number in range(self.num_heads):
             copy = Copy(raw, f"head_{number}", self.seed, traced, sizes, entries)
-            copy.redraw_composites()
             if self.copy_weights:
                 weight_transfer.copy_kept(raw, copy, traced, sizes)
             heads.append(copy.model)

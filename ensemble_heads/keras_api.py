@@ -4,6 +4,9 @@ Everything else does `from ensemble_heads.keras_api import keras`, which is `tf.
 Keras 2.15 on TensorFlow 2.15 and Keras 3 on TensorFlow 2.21.
 """
 
+import contextlib
+import random
+
 import keras
 import tensorflow as tf
 
@@ -37,3 +40,25 @@ def list_metrics(metrics):
     container._flat_metrics, container._flat_weighted_metrics = list(metrics), []
     container.built = True
     return [container]
+
+
+@contextlib.contextmanager
+def seeded(seed):
+    """Lets everything that is drawn without a seed of its own follow `seed` meanwhile.
+
+    Both lines seed initializers and dropout from Python's generator; Keras 2 from a
+    generator of its own once `keras.utils.set_random_seed` was called. The state of
+    all of them is restored.
+    """
+    state = random.getstate()
+    own = None if KERAS_3 else keras.src.backend._SEED_GENERATOR
+    generator = getattr(own, "generator", None)
+    random.seed(seed)
+    if generator is not None:
+        own.generator = random.Random(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
+        if generator is not None:
+            own.generator = generator

@@ -162,7 +162,8 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
             ValueError: no or repeated or unknown indices, or an ensembler with
                 weights, which were trained for all heads together.
         """
-        indices = self._check_indices(list(indices))
+        indices = [indices] if isinstance(indices, int) else list(indices)
+        indices = self._check_indices(indices)
         if not indices or len(set(indices)) < len(indices):
             raise ValueError(
                 "`indices` must name at least one head, and each only once. "

@@ -28,7 +28,11 @@ class Outputs:
         self.is_single = self.kind is None and not self.is_dict
         size = 1 if self.is_single else len(structure)
         self.names = list(names or [f"output_{i}" for i in range(size)])
-        if len(self.names) != size:
+        leaves = (
+            structure if self.kind else (structure.values() if self.is_dict else [])
+        )
+        nested = any(isinstance(leaf, (list, tuple, dict)) for leaf in leaves)
+        if nested or len(self.names) != size:
             raise ValueError(
                 "The outputs of a head must be one tensor, or a flat list or dict of "
                 f"tensors. Received: {tf.nest.map_structure(str, structure)}"
@@ -43,7 +47,7 @@ class Outputs:
             return leaves[0]
         if self.is_dict:
             return dict(zip(self.names, leaves, strict=True))
-        return list(leaves)
+        return tuple(leaves) if self.kind is tuple else list(leaves)
 
     def flatten(self, values, argument, shared=False):
         """One leaf per output, in order.

@@ -44,6 +44,9 @@ def probe(tracer, node):
         shapes = [fixed_shape(tensor.shape) for tensor in node.outputs]
     if shapes is None:
         raise ties.TieError("it does not accept other sizes than it had")
+    declared = getattr(node.layer, "_output_shape", None)
+    if isinstance(node.layer, keras.layers.Lambda) and isinstance(declared, tuple):
+        tracer.set_config(node.layer, output_shape=tuple(shapes[0][1:]))
     tracer.set_outputs(node, *shapes)
 
 

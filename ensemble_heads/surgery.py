@@ -79,7 +79,6 @@ def multi_head(
     whole = graph.read(model)
     cut = fork(whole, fork_at)
     trunk = Copy(cut.trunk, "trunk", cloner.seed)
-    trunk.redraw_composites()
     if copy_weights:
         weight_transfer.copy_all(cut.trunk, trunk)
 

@@ -78,16 +78,32 @@ class Tracer:
     def visit(self, node, fallback=None):
         """Traces one call."""
         rule = width_rules.find(node.layer) or fallback or probing.probe
+        if width_rules.operation_name(node.layer) and self.is_fixed(node):
+            rule = Tracer.keep
         try:
             rule(self, node)
         except ties.TieError as error:
-            raise ValueError(untraceable(node, self, str(error))) from error
+            if id(node.layer) not in self.kept:
+                raise ValueError(untraceable(node, self, str(error))) from error
+            self.keep(node)
         for tensor in node.outputs:
             traced = [axis.size() for axis in self.result.axes[tensor]]
             pairs = zip(traced, tensor.shape, strict=True)
             if any(size != known for size, known in pairs if None not in (size, known)):
                 reason = f"shape {tensor.shape} came out as {tuple(traced)}"
                 raise ValueError(untraceable(node, self, reason))
+
+    def keep(self, node):
+        """Lets a call, and what goes into it, keep all sizes."""
+        for axis in itertools.chain(*self.input_axes(node)):
+            ties.pin(axis)
+        self.result.config.pop(id(node.layer), None)
+        self.result.weights[id(node.layer)] = [
+            tuple(map(ax.fixed, weight.shape))
+            for weight in getattr(node.layer, "weights", [])
+        ]
+        shapes = (map(ax.fixed, tensor.shape) for tensor in node.outputs)
+        self.set_outputs(node, *shapes)
 
     def axes(self, tensor):
         """Tuple of `Axis` of a tensor, with everything bound so far put in."""

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import difflib
 import math
+import numbers
 
 from ensemble_heads import axes as ax
 
@@ -16,7 +17,7 @@ def check_multiplier(value):
     Raises:
         ValueError: it is not in (0, 4].
     """
-    valid = isinstance(value, (int, float)) and not isinstance(value, bool)
+    valid = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not valid or not 0 < value <= LARGEST_MULTIPLIER:
         raise ValueError(
             f"`width_multiplier` must be in (0, {LARGEST_MULTIPLIER:g}], a callable "
@@ -30,9 +31,23 @@ def check_divisor(value):
     Raises:
         ValueError: it is not.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
         raise ValueError(
             f"`divisor` must be an integer of at least 1. Received: divisor={value!r}"
+        )
+
+
+def check_overrides(overrides):
+    """Checks the form of overrides: {layer name: {config key: value}}.
+
+    Raises:
+        ValueError: they have another form.
+    """
+    is_dict = isinstance(overrides, dict)
+    if not is_dict or not all(isinstance(one, dict) for one in overrides.values()):
+        raise ValueError(
+            "`overrides` must be a dict {layer name: {config key: value}}. "
+            f"Received: overrides={overrides!r}"
         )
 
 
@@ -123,16 +138,16 @@ def split_overrides(graph, trace, overrides):
             width that another override gives another size.
     """
     named = {node.name: node.layer for node in graph.nodes}
-    forced, entries = {}, collections.defaultdict(dict)
+    forced_by, entries = {}, collections.defaultdict(dict)
     for name, changes in (overrides or {}).items():
         if name not in named:
-            raise ValueError(unknown_name("overrides", name, named))
+            raise ValueError(unknown_name("overrides", name, named, "behind the fork"))
         layer = named[name]
         traced = trace.config.get(id(layer), {})
         for key, value in changes.items():
             axis = traced.get((key,))
             if isinstance(axis, ax.Axis):
-                _force(forced, name, key, axis.resolve(), value)
+                _force(forced_by, name, key, axis.resolve(), value)
             elif key in layer.get_config():
                 entries[id(layer)][key] = value
             else:
@@ -141,15 +156,16 @@ def split_overrides(graph, trace, overrides):
                     f"does not have; it has {sorted(layer.get_config())}. "
                     f"Received: overrides[{name!r}]={changes!r}"
                 )
+    forced = {width: size for width, (size, _) in forced_by.items()}
     return forced, dict(entries)
 
 
-def unknown_name(argument, name, known):
+def unknown_name(argument, name, known, where="of the model"):
     """The message for a layer name that does not exist, with the closest ones."""
     close = difflib.get_close_matches(str(name), map(str, known), n=5, cutoff=0.3)
     hint = ", ".join(f"`{c}`" for c in close) or "none is similar"
     return (
-        f"`{argument}` must name layers of the model. The closest names: {hint}. "
+        f"`{argument}` must name layers {where}. The closest names: {hint}. "
         f"Received: {argument}={name!r}"
     )
 
@@ -178,7 +194,7 @@ def _multiplier_of(layers, multiplier):
     return next(iter(given.values()))
 
 
-def _force(forced, name, key, axis, value):
+def _force(forced_by, name, key, axis, value):
     """Solves `axis == value` for the one width in it."""
     roots = axis.widths()
     if not roots and axis.size() == value:
@@ -200,9 +216,10 @@ def _force(forced, name, key, axis, value):
             f"`overrides` must set `{key}` of layer `{name}` to a positive multiple "
             f"of {per_step}. Received: overrides[{name!r}][{key!r}]={value!r}"
         )
-    if forced.setdefault(root, value // per_step) != value // per_step:
+    first, other = forced_by.setdefault(root, (value // per_step, name))
+    if first != value // per_step:
         raise ValueError(
             f"`overrides` gives two sizes to widths that are tied, those of "
-            f"`{root.owner}` and `{name}`. "
+            f"`{other}` and `{name}`. "
             f"Received: overrides[{name!r}][{key!r}]={value!r}"
         )
