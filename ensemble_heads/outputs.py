@@ -28,10 +28,10 @@ class Outputs:
         self.is_single = self.kind is None and not self.is_dict
         size = 1 if self.is_single else len(structure)
         self.names = list(names or [f"output_{i}" for i in range(size)])
-        leaves = (
-            structure if self.kind else (structure.values() if self.is_dict else [])
+        leaves = structure.values() if self.is_dict else structure
+        nested = not self.is_single and any(
+            isinstance(leaf, (list, tuple, dict)) for leaf in leaves
         )
-        nested = any(isinstance(leaf, (list, tuple, dict)) for leaf in leaves)
         if nested or len(self.names) != size:
             raise ValueError(
                 "The outputs of a head must be one tensor, or a flat list or dict of "

@@ -10,6 +10,7 @@ seen from outside.
 import dataclasses
 import itertools
 
+import numpy as np
 import tensorflow as tf
 
 from ensemble_heads import axes as ax
@@ -47,7 +48,53 @@ def probe(tracer, node):
     declared = getattr(node.layer, "_output_shape", None)
     if isinstance(node.layer, keras.layers.Lambda) and isinstance(declared, tuple):
         tracer.set_config(node.layer, output_shape=tuple(shapes[0][1:]))
+    tracer.result.probed.append(node)
     tracer.set_outputs(node, *shapes)
+
+
+def moves_channels(node, axes):
+    """Whether a call without weights changes the order of channels along an axis.
+
+    Tried out with numbers: permuting the channels of the inputs must permute those
+    of the outputs alike.
+
+    Args:
+        node: `Node`, traced by `probe`.
+        axes: {Tensor: tuple of Axis}, of the trace.
+    """
+    rng = np.random.default_rng(0)
+    tensors = [*node.inputs, *node.outputs]
+    widths = {w for t in tensors for axis in axes[t] for w in axis.widths()}
+    order = {w: rng.permutation(w.base) for w in widths}
+
+    def draw(tensor):
+        shape = [size or _UNKNOWN for size in tensor.shape]
+        return tf.cast(rng.uniform(1.0, 9.0, shape), tensor.dtype)
+
+    def permuted(tensor, value):
+        places = [
+            axis.indices(order) if axis.widths() else np.arange(size)
+            for axis, size in zip(axes[tensor], value.shape, strict=True)
+        ]
+        return np.asarray(value)[np.ix_(*places)]
+
+    values = {tensor: draw(tensor) for tensor in node.inputs}
+    moved = {tensor: permuted(tensor, value) for tensor, value in values.items()}
+    plain, after = _run(node, values), _run(node, moved)
+    return not all(
+        np.allclose(permuted(tensor, a), b, rtol=1e-3, atol=1e-3)
+        for tensor, a, b in zip(node.outputs, plain, after, strict=True)
+    )
+
+
+def _run(node, values):
+    """Outputs of a call on the given values."""
+
+    def value(item):
+        return tf.convert_to_tensor(values[item]) if isinstance(item, Tensor) else item
+
+    args, kwargs = tf.nest.map_structure(value, (node.args, node.kwargs))
+    return tf.nest.flatten(clone_layer(node.layer)(*args, **kwargs))
 
 
 def is_weighted(layer):

@@ -57,6 +57,7 @@ def multi_head_attention(tracer, node):
         if config["use_bias"]:
             weights.append(given)
     tracer.set_weights(layer, *weights)
+    tracer.set_temperature(layer, key_dim, (0, 1) if config["use_bias"] else (0,))
     _set_attention_outputs(tracer, node, [*q[:-1], *out])
 
 
@@ -80,6 +81,7 @@ def group_query_attention(tracer, node):
     ):
         weights += [kernel, bias] if config["use_bias"] else [kernel]
     tracer.set_weights(layer, *weights)
+    tracer.set_temperature(layer, size, (0, 1) if config["use_bias"] else (0,))
     _set_attention_outputs(tracer, node, tracer.axes(query))
 
 

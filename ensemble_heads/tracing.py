@@ -31,6 +31,9 @@ class Trace:
         weights: {id of layer: list of tuples of Axis, in the order of its weights}.
         arguments: {id of node: (args, kwargs) with an Axis for each size in them}.
         widths: {(id of layer, key): Width}, as the layers made them.
+        probed: list of `Node`, the calls of layers without a width rule.
+        temperatures: {id of layer: (Axis, positions of weights)}: weights that are
+            multiplied by the root of how that axis shrinks, if they are copied.
     """
 
     axes: dict = dataclasses.field(default_factory=dict)
@@ -38,6 +41,8 @@ class Trace:
     weights: dict = dataclasses.field(default_factory=dict)
     arguments: dict = dataclasses.field(default_factory=dict)
     widths: dict = dataclasses.field(default_factory=dict)
+    probed: list = dataclasses.field(default_factory=list)
+    temperatures: dict = dataclasses.field(default_factory=dict)
 
 
 def trace(graph, kept=(), fallback=None):
@@ -173,6 +178,10 @@ class Tracer:
             return
         for before, now in zip(known, shapes, strict=True):
             self.tie_shapes(before, now)
+
+    def set_temperature(self, layer, axis, positions):
+        """Tells weights that make up for a division by the root of an axis' size."""
+        self.result.temperatures[id(layer)] = (axis, positions)
 
     def set_arguments(self, node, args, kwargs):
         """Tells the arguments of a call with an Axis in place of each size."""

@@ -11,6 +11,7 @@ References:
 import numpy as np
 
 from ensemble_heads import axes as ax
+from ensemble_heads import probing
 
 
 def copy_all(graph, copy):
@@ -42,12 +43,41 @@ def copy_kept(graph, copy, traced, sizes):
                 f"nothing to fill new channels with. Layer `{width.owner}` goes from "
                 f"{width.base} to {size}. Received: copy_weights=True"
             )
+    for node in traced.probed:
+        if probing.moves_channels(node, traced.axes):
+            raise ValueError(
+                "`copy_weights` must be False, or the width multiplier 1: layer "
+                f"`{node.name}` ({type(node.layer).__name__}) moves channels, so that "
+                "it is not known which ones belong together. "
+                "Received: copy_weights=True"
+            )
     layers = {id(node.layer): node.layer for node in graph.nodes}
     kept = kept_channels(layers, traced, sizes)
     for layer_id, layer in layers.items():
         if getattr(layer, "weights", None):
             new = copy.layers[layer_id]
-            new.set_weights(_selected(layer, new, traced, kept))
+            values = _selected(layer, new, traced, kept)
+            _keep_temperature(layer_id, values, traced, sizes)
+            _check_shapes(layer, new, values)
+            new.set_weights(values)
+
+
+def _keep_temperature(layer_id, values, traced, sizes):
+    """Makes up for attention that divides by the root of a size that shrinks."""
+    axis, positions = traced.temperatures.get(layer_id, (ax.fixed(1), ()))
+    for position in positions:
+        values[position] = values[position] * np.sqrt(axis.size(sizes) / axis.size())
+
+
+def _check_shapes(layer, new, values):
+    found = [value.shape for value in values]
+    wanted = [tuple(weight.shape) for weight in new.weights]
+    if found != wanted:
+        raise ValueError(
+            "`copy_weights` must be False where `overrides` change the shape of "
+            f"weights otherwise than by width: layer `{layer.name}` has weights of "
+            f"{found} to copy and takes {wanted}. Received: copy_weights=True"
+        )
 
 
 def kept_channels(layers, traced, sizes):

@@ -251,6 +251,22 @@ class Scale(layers.Layer):
 
 
 @case
+def attention():
+    inputs = keras.Input((5, 6))
+    x = layers.Dense(8)(trunk(inputs))
+    x = layers.MultiHeadAttention(2, 6, value_dim=4, output_shape=10)(x, x)
+    return inputs, layers.Dense(3)(layers.GlobalAveragePooling1D()(x))
+
+
+@case
+def lambdas_that_tell_their_shape():
+    inputs = keras.Input((4, 6))
+    x = layers.Dense(8)(trunk(inputs))
+    x = layers.Lambda(lambda t: tf.transpose(t, [0, 2, 1]), output_shape=(8, 4))(x)
+    return inputs, layers.Dense(3)(layers.Flatten()(layers.Dense(2)(x)))
+
+
+@case
 def masks_behind_the_fork():
     inputs = keras.Input((5, 6))
     x = layers.Dense(8, activation="relu")(trunk(inputs))

@@ -1,6 +1,7 @@
 """`eh.multi_head`: exact widths, draws and budgets."""
 
 import json
+import random
 
 import numpy as np
 import pytest
@@ -169,6 +170,45 @@ def test_kernels_inside_attention_are_drawn_apart_and_reproducibly():
             assert np.abs(a - b).max() > 0.05
     for a, b in zip(weights_of(model), weights_of(again), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+class Drawn(layers.Layer):
+    """A layer that names its initializer itself, without a seed."""
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(
+            shape=(input_shape[-1],), initializer="random_normal", name="kernel"
+        )
+
+    def call(self, inputs):
+        return inputs + self.kernel
+
+
+def test_draws_that_no_configuration_tells_follow_the_seed_too():
+    inputs = keras.Input((6,))
+    x = Drawn()(layers.Dense(4, name="shared")(inputs))
+    single = keras.Model(inputs, layers.Dense(2)(x))
+    state = random.getstate()
+    first, second = (eh.multi_head(single, "shared", seed=3) for _ in range(2))
+    assert random.getstate() == state
+    for a, b in zip(weights_of(first), weights_of(second), strict=True):
+        np.testing.assert_array_equal(a, b)
+    one, other = (head.layers[1].get_weights()[0] for head in first.heads)
+    assert np.abs(one - other).max() > 1e-3
+
+
+def test_one_head_at_the_full_width_costs_what_the_model_costs():
+    single = small_model()
+    model = eh.multi_head(single, "shared", 1, width_multiplier="auto")
+    assert model.width_multiplier == 1
+    assert eh.profile(model).flops == eh.profile(single).flops
+
+
+def test_auto_with_nothing_to_scale_is_one_or_refused():
+    model = eh.multi_head(small_model(), "top", 1, width_multiplier="auto")
+    assert model.width_multiplier == 1
+    with pytest.raises(ValueError, match="even the narrowest 2 heads exceed"):
+        eh.multi_head(small_model(), "top", 2, width_multiplier="auto")
 
 
 def test_the_model_is_never_changed():

@@ -178,3 +178,76 @@ def test_layers_called_twice_are_no_place_to_fork():
     single = keras.Model(inputs, layers.Dense(3)(twice(twice(inputs))))
     with pytest.raises(ValueError, match="`twice` is called 2 times"):
         eh.multi_head(single, "twice")
+
+
+class Reversed(layers.Layer):
+    """Moves channels."""
+
+    def call(self, inputs):
+        return tf.reverse(inputs, [-1])
+
+
+def test_weights_are_not_copied_past_a_layer_that_moves_channels():
+    inputs = keras.Input((6,))
+    x = layers.Dense(4, name="shared")(inputs)
+    x = Reversed(name="reversed")(layers.Dense(8)(x))
+    single = keras.Model(inputs, layers.Dense(2)(x))
+    assert eh.multi_head(single, "shared", width_multiplier=0.5).num_heads == 2
+    with pytest.raises(ValueError, match=r"`reversed` \(Reversed\) moves channels"):
+        eh.multi_head(single, "shared", width_multiplier=0.5, copy_weights=True)
+
+
+def test_layers_without_a_rule_for_their_kind_can_be_kept():
+    inputs = keras.Input((3, 6))
+    x = layers.Dense(4, name="shared")(inputs)
+    x = layers.Dense(8, name="hidden")(x)
+    inner = keras.Sequential([keras.Input((8,)), layers.Dense(4)])
+    x = layers.TimeDistributed(inner, name="wrapped")(x)
+    x = layers.Dense(6, name="top")(x)
+    single = keras.Model(inputs, layers.Dense(2)(x))
+    with pytest.raises(ValueError, match=r"returns 1.0 for `hidden`, `wrapped`"):
+        eh.multi_head(single, "shared", width_multiplier=0.5)
+
+    def kept(layer):
+        return 1.0 if layer.name == "wrapped" else 0.5
+
+    model = eh.multi_head(single, "shared", width_multiplier=kept)
+    assert (units(model, "hidden"), units(model, "top")) == ([8, 8], [3, 3])
+
+
+def test_overrides_that_clash_or_are_of_another_form():
+    with pytest.raises(ValueError, match="`overrides` must be a dict"):
+        eh.multi_head(small_model(), "shared", overrides={"top": 5})
+    with pytest.raises(ValueError, match="must name layers behind the fork"):
+        eh.multi_head(small_model(), "shared", overrides={"shared": {"units": 5}})
+    inputs = keras.Input((6,))
+    x = layers.Dense(4, name="shared")(inputs)
+    x = layers.Add()([layers.Dense(8, name="a")(x), layers.Dense(8, name="b")(x)])
+    single = keras.Model(inputs, layers.Dense(3)(x))
+    clash = {"a": {"units": 5}, "b": {"units": 6}}
+    with pytest.raises(ValueError, match="those of `a` and `b`"):
+        eh.multi_head(single, "shared", overrides=clash)
+
+
+def test_overrides_that_change_kernels_cannot_start_from_weights():
+    with pytest.raises(ValueError, match="layer `conv1` has weights of"):
+        eh.multi_head(
+            residual_model(),
+            "add0",
+            overrides={"conv1": {"kernel_size": 5}},
+            copy_weights=True,
+        )
+
+
+@pytest.mark.parametrize("value", [None, []])
+def test_no_place_to_fork(value):
+    with pytest.raises(ValueError, match="`fork_at` must be a layer or its name"):
+        eh.multi_head(small_model(), value)
+
+
+def test_nested_outputs_are_refused():
+    inputs = keras.Input((6,))
+    x = layers.Dense(4, name="shared")(inputs)
+    single = keras.Model(inputs, {"a": layers.Dense(2)(x), "b": [layers.Dense(3)(x)]})
+    with pytest.raises(ValueError, match="must be one tensor, or a flat list or dict"):
+        eh.multi_head(single, "shared")
