@@ -18,10 +18,10 @@ Compares, in one run,
 Goal: a training step of the two heads takes at most 1.05 times a step of the single
 network, times the ratio of their FLOPs.
 
-A round is one step of each, in turn and in changing order, so that whatever else the
-machine does meets all alike. Ratios are taken within a round, and the median over the
-rounds is reported, of seconds on the clock and of seconds of CPU time in all threads.
-The first rounds warm up and are not counted.
+A round takes one step of each network with a step of the single one right beside it,
+before or after it in turn, so that whatever else the machine does meets both alike. The
+median over the rounds of the ratios of such pairs is reported: of seconds on the clock,
+and of seconds of CPU time in all threads. The first rounds warm up and do not count.
 
 Writes benchmarks/results/training_step_<TensorFlow line>.csv.
 """
@@ -136,47 +136,46 @@ def plain(model):
 
 
 def measure(compared, kind, rounds, warm_up):
-    """Times single steps.
+    """Times single steps, each beside one of the single network.
 
     Args:
-        compared: {name: `Subject`}.
+        compared: {name: `Subject`}, the single network among them.
         kind: one of `KINDS`.
         rounds, warm_up: int, rounds that count and rounds before them.
 
     Returns:
-        {name: {one of `CLOCKS`: list of float, seconds, one per round that counts}}.
+        {name of another: {one of `CLOCKS`: list of (its seconds, the single network's),
+        one pair per round that counts}}.
     """
-    names = list(compared)
-    times = {name: {clock: [] for clock in CLOCKS} for name in names}
+    names = [name for name in compared if name != SINGLE]
+    pairs = {name: {clock: [] for clock in CLOCKS} for name in names}
     gc.collect()
     gc.disable()  # it would strike one of them
     try:
         for number in track(range(-warm_up, rounds), f"{kind:9}", transient=True):
-            turn = number % len(names)
-            for name in names[turn:] + names[:turn]:
-                step = getattr(compared[name], kind)
-                begin = [read() for read in CLOCKS.values()]
-                step()
-                for clock, start in zip(CLOCKS, begin, strict=True):
-                    if number >= 0:
-                        times[name][clock].append(CLOCKS[clock]() - start)
+            for name in names:
+                order = (name, SINGLE) if number % 2 else (SINGLE, name)
+                took = {one: _timed(getattr(compared[one], kind)) for one in order}
+                for clock in CLOCKS if number >= 0 else ():
+                    pairs[name][clock].append((took[name][clock], took[SINGLE][clock]))
     finally:
         gc.enable()
-    return times
+    return pairs
 
 
-def median_ratio(numerators, denominators):
-    """Median over the rounds of the ratio within a round."""
-    pairs = zip(numerators, denominators, strict=True)
-    return statistics.median(one / other for one, other in pairs)
+def _timed(step):
+    """{one of `CLOCKS`: seconds that a call takes}."""
+    begin = {clock: read() for clock, read in CLOCKS.items()}
+    step()
+    return {clock: read() - begin[clock] for clock, read in CLOCKS.items()}
 
 
-def summarise(compared, times):
+def summarise(compared, pairs):
     """List of dict, a line of the CSV file per subject.
 
     Args:
         compared: {name: `Subject`}.
-        times: {kind: what `measure` returns}.
+        pairs: {kind: what `measure` returns}.
     """
     lines = []
     for name, subject in compared.items():
@@ -188,9 +187,15 @@ def summarise(compared, times):
             "flop_ratio": subject.flops / compared[SINGLE].flops,
         }
         for kind, clock in itertools.product(KINDS, CLOCKS):
-            own, single = (times[kind][one][clock] for one in (name, SINGLE))
-            line[f"{kind}_{clock}"] = statistics.median(own)
-            line[f"{kind}_{clock}_ratio"] = median_ratio(own, single)
+            if name == SINGLE:
+                of_others = [pairs[kind][other][clock] for other in pairs[kind]]
+                own = [(single, single) for some in of_others for _, single in some]
+            else:
+                own = pairs[kind][name][clock]
+            line[f"{kind}_{clock}"] = statistics.median(one for one, _ in own)
+            line[f"{kind}_{clock}_ratio"] = statistics.median(
+                one / single for one, single in own
+            )
         line["training_seconds_ratio_per_flop_ratio"] = (
             line["training_seconds_ratio"] / line["flop_ratio"]
         )
@@ -251,10 +256,10 @@ def main(_):
     keras.utils.set_random_seed(0)
     console = Console(highlight=False)
     compared = subjects(FLAGS.model, FLAGS.fork_at, FLAGS.batch_size)
-    times = {
+    pairs = {
         kind: measure(compared, kind, FLAGS.rounds, FLAGS.warm_up) for kind in KINDS
     }
-    lines = summarise(compared, times)
+    lines = summarise(compared, pairs)
     made_with = provenance.describe()
     title = (
         f"{FLAGS.model}, batch {FLAGS.batch_size}, {FLAGS.rounds} rounds, TensorFlow "
