@@ -175,7 +175,9 @@ def chosen_rows(models):
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
-    console, cells = Console(), []
+    # A file or a pipe has no width of its own; rich would take 80 columns.
+    width = None if sys.stdout.isatty() else 110
+    console, cells = Console(width=width), []
     for row in track(
         chosen_rows(FLAGS.models), "Building and counting", console=console
     ):
