@@ -256,6 +256,8 @@ def main(_):
     keras.utils.set_random_seed(0)
     console = Console(highlight=False)
     compared = subjects(FLAGS.model, FLAGS.fork_at, FLAGS.batch_size)
+    # What else ran: the CPU ratios can be trusted on a busy machine, the others less.
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else ""
     pairs = {
         kind: measure(compared, kind, FLAGS.rounds, FLAGS.warm_up) for kind in KINDS
     }
@@ -275,6 +277,7 @@ def main(_):
         "model": FLAGS.model,
         "batch_size": FLAGS.batch_size,
         "rounds": FLAGS.rounds,
+        "load_before": load,
     }
     write(path, [{**line, **settings, **made_with} for line in lines])
     console.print(f"Written to {path}", soft_wrap=True)
