@@ -1,6 +1,6 @@
 r"""EnsembleNet against the single network it is made from, on handwritten digits.
 
-    python recipes/digits_resnet.py                  # 12 runs, about two minutes
+    python recipes/digits_resnet.py                  # 12 runs, about three minutes
     python recipes/digits_resnet.py --preset=smoke   # synthetic, under a minute
     python recipes/digits_resnet.py --preset=figure2 # many weights, about ten minutes
 
@@ -16,7 +16,14 @@ line each, and models), learning curves, accuracy against lambda and mu as in Fi
 of the paper, and the best model as a SavedModel, which is loaded back and tried.
 Finished runs found in the workdir are not done again.
 
-Result: not measured.
+Result: accuracy in % with the standard error of the mean, the gain over the single
+network of the same seed in brackets; preset demo, 3 seeds, 2-core CPU, three minutes.
+
+                   TensorFlow 2.15                  TensorFlow 2.21
+    single network 98.00 ± 0.19                     98.07 ± 0.04
+    lambda = 0     98.25 ± 0.09 (+0.26 ± 0.14)      98.30 ± 0.15 (+0.23 ± 0.19)
+    lambda = -1.5  98.02 ± 0.11 (+0.03 ± 0.09)      98.20 ± 0.33 (+0.13 ± 0.38)
+    mu = 3         98.23 ± 0.24 (+0.23 ± 0.04)      98.38 ± 0.09 (+0.31 ± 0.13)
 """
 
 import dataclasses
