@@ -56,6 +56,9 @@ class BaseLoss:
         """l(teacher, student) of two `Prediction` objects; arguments as in a call."""
         raise NotImplementedError
 
+    def check_distillation(self, target, prediction):
+        """Raises ValueError if no prediction can take the place of such a target."""
+
     def match(self, target, prediction):
         """The target in the shape this loss works on; ValueError if it has none."""
         return match_dense(self.name, target, prediction)
@@ -177,6 +180,21 @@ class OtherLoss(BaseLoss):
 
     def distillation(self, teacher, student):
         return self(teacher.values, student)
+
+    def check_distillation(self, target, prediction):
+        expected, received = (
+            prediction.values.shape,
+            self.match(target, prediction).shape,
+        )
+        if not received.is_compatible_with(expected):
+            raise ValueError(
+                f"`loss` {self.name} must take targets of the shape of a prediction "
+                "to be distilled: the ensemble's prediction takes the place of the "
+                "target. For class numbers, pass "
+                'loss="sparse_categorical_crossentropy", or write the loss for '
+                f"one-hot targets. Received: targets of shape {tuple(received)} for "
+                f"predictions of shape {tuple(expected)}"
+            )
 
     def match(self, target, prediction):
         # A user's own function may take targets of any shape; Keras' losses would

@@ -190,7 +190,13 @@ def _resources(model):
 
 def _write(module, signatures, directory):
     parent, name = os.path.split(directory)
-    os.makedirs(parent, exist_ok=True)
+    try:
+        os.makedirs(parent, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ValueError(
+            "`directory` must lie in a folder, but a part of its path is a file: "
+            f"{error.filename}. Received: directory={directory}"
+        ) from error
     temporary = tempfile.mkdtemp(prefix=f".{name}.", dir=parent)
     try:
         # One level down, since mkdtemp's own folder is for its user's eyes only.

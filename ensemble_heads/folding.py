@@ -111,6 +111,7 @@ def _fold_multi_head(model):
         wrapper,
         model.outputs_like.pack(flat),
         model.links,
+        model.width_multiplier,
         name=model.name,
     )
     for key, layer in ensemblers.items():

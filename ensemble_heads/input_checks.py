@@ -3,12 +3,13 @@
 Labels out of range are found before training where targets are arrays, and by
 assertions in the step where they come from a dataset. A program compiled by XLA
 holds no assertions: there, only arrays are checked. NaN is looked for in the first
-batch after compiling; later steps skip the check.
+batch of every `fit`; later steps skip the check.
 """
 
 import contextlib
 import math
 import re
+import textwrap
 import types
 
 import numpy as np
@@ -86,61 +87,79 @@ def assert_labels(loss, target, prediction, output):
         return tf.identity(values)
 
 
-def check_first_batch(is_first, inputs, targets, loss):
-    """Asserts, if `is_first`, that there is no NaN, and names where it is.
+class FirstBatch:
+    """Looks for NaN in the first batch of every `fit`.
 
-    Args:
-        is_first: bool tensor.
-        inputs, targets: structures of tensors.
-        loss: scalar tensor.
-
-    Returns:
-        List of tensors for `tf.control_dependencies`.
+    Knows that batch by the optimizer's count of steps, which the host sets and the
+    training step compares with its own.
     """
 
-    def check():
-        bad_input, bad_target = _any_nan(inputs), _any_nan(targets)
-        bad_loss = tf.math.is_nan(loss)
-        checks = [
-            *_assert(~bad_input, [_nan_message("input (`x`)")]),
-            *_assert(bad_input | ~bad_target, [_nan_message("target (`y`)")]),
-            *_assert(
-                bad_input | bad_target | ~bad_loss,
-                [_nan_message("loss (not its inputs and targets)")],
-            ),
-        ]
-        with tf.control_dependencies(checks):
-            return tf.constant(True)
+    def __init__(self):
+        self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self._loss_is_due = True
 
-    checked = tf.cond(is_first, check, lambda: tf.constant(True))
-    return [] if tf.executing_eagerly() else [checked]
+    def begin(self, step):
+        """The next batch is the first one.
 
+        Args:
+            step: scalar integer, how many steps the optimizer has made.
+        """
+        self._step.assign(tf.cast(step, tf.int64))
+        self._loss_is_due = True
 
-def checking_first_call(function):
-    """A train function that also looks at the first loss it returns.
+    def check(self, step, inputs, targets, loss):
+        """Asserts, for the first batch, that there is no NaN, and names where it is.
 
-    It finds NaN where the graph cannot: in a program compiled by XLA, and in the
-    first step of a later `fit`.
-    """
-    done = []
+        Args:
+            step: scalar integer, how many steps the optimizer has made.
+            inputs, targets: structures of tensors.
+            loss: scalar tensor.
 
-    def checked(iterator):
-        logs = function(iterator)
-        if not done:
-            done.append(True)
-            loss = logs.get("loss") if isinstance(logs, dict) else None
-            if tf.is_tensor(loss) and np.isnan(loss.numpy()).any():
-                raise ValueError(_nan_message("loss").removeprefix(_MARK))
-        return logs
+        Returns:
+            List of tensors for `tf.control_dependencies`.
+        """
+        is_first = tf.equal(tf.cast(step, tf.int64), tf.convert_to_tensor(self._step))
 
-    return checked
+        def check():
+            with tf.control_dependencies(_assert_no_nan(inputs, targets, loss)):
+                return tf.constant(True)
+
+        checked = tf.cond(is_first, check, lambda: tf.constant(True))
+        return [] if tf.executing_eagerly() else [checked]
+
+    def watching(self, function):
+        """A train function that also looks at the first loss it returns.
+
+        It finds NaN where the graph cannot: in a program compiled by XLA.
+        """
+
+        def watched(iterator):
+            logs = function(iterator)
+            if self._loss_is_due:
+                self._loss_is_due = False
+                loss = logs.get("loss") if isinstance(logs, dict) else None
+                if tf.is_tensor(loss) and np.isnan(loss.numpy()).any():
+                    raise ValueError(_nan_message("loss").removeprefix(_MARK))
+            return logs
+
+        return watched
 
 
 @contextlib.contextmanager
 def clear_errors():
-    """Turns the assertions of this module, as the runtime reports them, to one line."""
+    """Turns what the runtime reports of bad input to the one paragraph it is about.
+
+    Those are the assertions of this module, and in Keras 2 a ValueError raised while
+    a step is traced, which comes with the code that raised it.
+    """
     try:
         yield
+    except ValueError as error:
+        _, traced, report = str(error).partition("in user code:")
+        found = re.search(r"^    ValueError: (.*)\Z", report, re.MULTILINE | re.DOTALL)
+        if not traced or found is None:
+            raise
+        raise ValueError(textwrap.dedent(found.group(1)).strip()) from None
     except tf.errors.InvalidArgumentError as error:
         found = re.search(rf"assertion failed: \[({_MARK}.*)\]", str(error))
         if found is None:
@@ -167,6 +186,19 @@ def _assert(condition, data):
     return [tf.debugging.Assert(condition, data)]
 
 
+def _assert_no_nan(inputs, targets, loss):
+    bad_input, bad_target = _any_nan(inputs), _any_nan(targets)
+    bad_loss = tf.math.is_nan(loss)
+    return [
+        *_assert(~bad_input, [_nan_message("input (`x`)")]),
+        *_assert(bad_input | ~bad_target, [_nan_message("target (`y`)")]),
+        *_assert(
+            bad_input | bad_target | ~bad_loss,
+            [_nan_message("loss (not its inputs and targets)")],
+        ),
+    ]
+
+
 def _any_nan(structure):
     flags = [
         tf.reduce_any(tf.math.is_nan(tensor))
@@ -185,7 +217,7 @@ def _label_message(limits, output):
 
 def _nan_message(what):
     return (
-        f"{_MARK}The first batch must be finite, but its {what} holds NaN. Look at how "
+        f"{_MARK}The first batch must hold no NaN, but its {what} does. Look at how "
         "the data are read and scaled, at the initial weights and the learning rate. "
         f"Received: NaN in the {what}"
     )

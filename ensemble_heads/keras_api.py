@@ -12,6 +12,9 @@ import tensorflow as tf
 
 KERAS_3 = int(keras.__version__.split(".")[0]) >= 3
 
+# Those of Keras 2 that `.keras` files do not know, with tensorflow-addons' among them.
+LEGACY_OPTIMIZERS = () if KERAS_3 else (tf.keras.optimizers.legacy.Optimizer,)
+
 if tf.keras.layers.Layer is not keras.layers.Layer:
     raise ImportError(
         "`tf.keras` and `keras` are two different packages in this environment, so "

@@ -139,6 +139,7 @@ class CoDistillation(EnsembleLoss):
     def call(self, base_loss, target, prediction):
         total = prediction.num_heads * base_loss(target, prediction.ensemble)
         if self.distillation_weight:
+            base_loss.check_distillation(target, prediction.ensemble)
             teacher = prediction.ensemble.stop_gradient()
             total += self.distillation_weight * sum(
                 base_loss.distillation(teacher, student)
@@ -168,7 +169,12 @@ def get(identifier):
 
 
 def _number(name, value):
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"`{name}` must be finite. Received: {name}={value}")
+        raise ValueError(
+            f"`{name}` must be a finite number. Received: {name}={value!r}"
+        )
     return number

@@ -82,14 +82,15 @@ class MetricSet:
             prefix = "" if head is None else f"head_{head}_"
             prefix += f"{self.outputs.names[output]}_" if several else ""
             for identifier in _as_list(wanted):
-                name = self._free_name(prefix + _own_name(identifier), weighted)
+                name = self._free_name(prefix, _own_name(identifier), weighted)
                 metric = _make(identifier, name if prefix else None)
                 self.entries.append(_Entry(metric, name, output, head, weighted))
 
-    def _free_name(self, name, weighted):
+    def _free_name(self, prefix, own, weighted):
         taken = {entry.name for entry in self.entries}
+        name = prefix + own
         if name in taken and weighted:
-            name = f"weighted_{name}"
+            name = f"{prefix}weighted_{own}"
         number, free = 1, name
         while free in taken:
             free = f"{name}_{number}"
@@ -154,7 +155,8 @@ def _own_name(identifier):
         return identifier
     metric = _resolve(identifier)
     if not isinstance(metric, keras.metrics.Metric):
-        return identifier if isinstance(identifier, str) else metric.__name__
+        name = identifier if isinstance(identifier, str) else metric.__name__
+        return name.strip("<>") if KERAS_3 else name  # of a lambda
     if isinstance(identifier, str) and KERAS_3:
         return identifier
     if isinstance(identifier, keras.metrics.Metric):

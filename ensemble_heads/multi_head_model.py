@@ -1,9 +1,13 @@
 """The multi-headed model: a trunk, several heads on it, and an ensembler."""
 
+import numbers
+import os
+import warnings
+
 import tensorflow as tf
 
-from ensemble_heads import ensemblers
-from ensemble_heads.keras_api import keras, register
+from ensemble_heads import ensemblers, model_inputs
+from ensemble_heads.keras_api import KERAS_3, LEGACY_OPTIMIZERS, keras, register
 from ensemble_heads.multi_head_wrapper import MultiHeadWrapper
 from ensemble_heads.predictions import EnsemblePrediction, Prediction, scale_gradient
 from ensemble_heads.training import EnsembleTrainer
@@ -193,6 +197,38 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
             name=self.name,
         )
 
+    def save(self, filepath, *args, **kwargs):
+        """Saves the model, its optimizer and how it is trained to a `.keras` file.
+
+        Args:
+            filepath: str or path that ends in `.keras`.
+            *args, **kwargs: as `keras.Model.save` takes them.
+
+        Raises:
+            ValueError: `filepath` does not end in `.keras`.
+        """
+        if not os.fspath(filepath).endswith(".keras"):
+            raise ValueError(
+                "`filepath` must end in `.keras`: Keras' other formats lose how a "
+                "multi-headed model trains. For serving, `eh.export` writes a "
+                f"SavedModel. Received: filepath={os.fspath(filepath)!r}"
+            )
+        if isinstance(getattr(self, "optimizer", None), LEGACY_OPTIMIZERS):
+            warnings.warn(
+                "Keras 2 writes no state of a legacy optimizer, of which those of "
+                "tensorflow-addons are, into a `.keras` file: loaded, it starts with "
+                "new moments. `tf.train.Checkpoint(model=…, optimizer=…)` keeps them. "
+                f"Received: optimizer={type(self.optimizer).__name__}",
+                stacklevel=2,
+            )
+        super().save(filepath, *args, **kwargs)
+
+    def export(self, filepath, *args, **kwargs):
+        """As `keras.Model.export`; `eh.export` also folds, and serves every head."""
+        if KERAS_3 and not args:
+            kwargs.setdefault("input_signature", [model_inputs.input_specs(self)])
+        return super().export(filepath, *args, **kwargs)
+
     def compute_mask(self, inputs, mask=None):
         return None
 
@@ -264,10 +300,11 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
     def _check_indices(self, indices):
         count = self.num_heads
         for index in indices:
-            if not -count <= index < count:
+            is_number = isinstance(index, numbers.Integral)
+            if not is_number or not -count <= index < count:
                 raise ValueError(
-                    f"A head's index must be from 0 to {count - 1}. "
-                    f"Received: index={index}"
+                    f"A head's index must be an integer from 0 to {count - 1}. "
+                    f"Received: index={index!r}"
                 )
         return [int(index) % count for index in indices]
 

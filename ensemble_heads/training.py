@@ -111,6 +111,7 @@ class EnsembleTrainer:
 
     def fit(self, x=None, y=None, *args, **kwargs):
         """As `keras.Model.fit`; checks labels and the first batch's numbers."""
+        self._begin_training()
         self._check_target_arrays(y)
         validation = kwargs.get("validation_data")
         if isinstance(validation, (tuple, list)) and len(validation) > 1:
@@ -137,7 +138,8 @@ class EnsembleTrainer:
         before = self.train_function
         super().make_train_function(force)
         if self.train_function is not before:
-            self.train_function = input_checks.checking_first_call(self.train_function)
+            # Made anew by every `compile`, as the plan is.
+            self.train_function = self._plan.first_batch.watching(self.train_function)
         return self.train_function
 
     @property
@@ -204,8 +206,13 @@ class EnsembleTrainer:
             self.optimizer.minimize(loss, variables, tape=tape)
 
     def _first_batch_checks(self, x, y, loss):
-        is_first = tf.equal(tf.convert_to_tensor(self.optimizer.iterations), 0)
-        return input_checks.check_first_batch(is_first, x, y, loss)
+        step = tf.convert_to_tensor(self.optimizer.iterations)
+        return self._plan.first_batch.check(step, x, y, loss)
+
+    def _begin_training(self):
+        if self._plan is not None:
+            step = tf.convert_to_tensor(self.optimizer.iterations)
+            self._plan.first_batch.begin(step)
 
     def _check_target_arrays(self, y):
         if y is None or self._plan is None:

@@ -22,6 +22,7 @@ class TrainingPlan:
 
     Attributes:
         links: tuple, what the raw outputs of every output mean, as the loss says.
+        first_batch: `FirstBatch`.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class TrainingPlan:
         self.metrics = MetricSet(
             outputs, num_heads, metrics, weighted_metrics, head_metrics
         )
+        self.first_batch = input_checks.FirstBatch()
         self.loss_tracker = keras.metrics.Mean(name="loss")
         self.output_trackers = {
             i: keras.metrics.Mean(name=f"{outputs.names[i]}_loss")

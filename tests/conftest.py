@@ -42,12 +42,16 @@ print(json.dumps(result))
 
 
 @pytest.fixture(autouse=True)
-def seeds():
-    """Gives every test the same random numbers, alone or in any order."""
+def fresh_state():
+    """Gives every test the same random numbers and dtypes, alone or in any order."""
     random.seed(0)
     np.random.seed(0)
     if "tensorflow" in sys.modules:  # tests of the packaging never load it
-        sys.modules["tensorflow"].keras.utils.set_random_seed(0)
+        keras = sys.modules["tensorflow"].keras
+        keras.utils.set_random_seed(0)
+        keras.backend.set_floatx("float32")
+        # Keras 3 keeps the policy that it first derived from `floatx`.
+        keras.mixed_precision.set_global_policy("float32")
 
 
 @pytest.fixture(scope="session")

@@ -360,7 +360,7 @@ def test_positions_are_kept():
 def test_weights_out_of_range():
     with pytest.raises(ValueError, match="`distillation_weight` must be at least 0"):
         losses.CoDistillation(-1.0)
-    with pytest.raises(ValueError, match="`ensemble_weight` must be finite"):
+    with pytest.raises(ValueError, match="`ensemble_weight` must be a finite"):
         losses.Ensembling(math.nan)
     with pytest.raises(ValueError, match="`ensemble_loss` must be an object of"):
         losses.get("codistillation")

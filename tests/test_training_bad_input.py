@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import ensemble_heads as eh
+from ensemble_heads.keras_api import keras
 from tests import small_models
 from tests.small_models import CLASSES, FEATURES, dense_model
 
@@ -82,9 +83,9 @@ def nan_loss(y_true, y_pred):
 @pytest.mark.parametrize(
     "where, message",
     [
-        ("input", r"its input \(`x`\) holds NaN"),
-        ("target", r"its target \(`y`\) holds NaN"),
-        ("loss", r"its loss \(not its inputs and targets\) holds NaN"),
+        ("input", r"its input \(`x`\) does"),
+        ("target", r"its target \(`y`\) does"),
+        ("loss", r"its loss \(not its inputs and targets\) does"),
     ],
 )
 def test_nan_in_the_first_batch_is_named_and_spoils_no_weight(where, message, eager):
@@ -105,13 +106,33 @@ def test_nan_in_the_first_batch_is_named_and_spoils_no_weight(where, message, ea
         npt.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("eager", [False, True])
+def test_nan_in_the_first_batch_of_a_later_fit(eager, tmp_path):
+    model = dense_model(2, "linear")
+    x, y = small_models.classification_data()
+    target = np.eye(CLASSES)[y].astype("float32")
+    model.compile("sgd", "mse", run_eagerly=eager)
+    model.fit(x, target, verbose=0)
+    before = model.get_weights()
+    bad = np.where(np.arange(len(x))[:, None] == 3, np.nan, x)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for one in (model, loaded):
+        with pytest.raises(ValueError, match=r"its input \(`x`\) does"):
+            one.fit(bad, target, batch_size=24, verbose=0)
+        for a, b in zip(before, one.get_weights()):
+            npt.assert_array_equal(a, b)
+
+
 def test_nan_in_the_first_batch_under_xla():
     model = dense_model(2, "linear")
     x, y = small_models.classification_data()
+    target = np.eye(CLASSES)[y].astype("float32")
     model.compile("sgd", "mse", jit_compile=True)
+    model.fit(x, target, verbose=0)
     x[0] = np.nan
-    with pytest.raises(ValueError, match="its loss holds NaN"):
-        model.fit(x, np.eye(CLASSES)[y], verbose=0)
+    with pytest.raises(ValueError, match="its loss does"):
+        model.fit(x, target, verbose=0)
 
 
 def test_loss_that_does_not_fit_is_one_paragraph_in_fit():
@@ -125,6 +146,45 @@ def test_loss_that_does_not_fit_is_one_paragraph_in_fit():
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(24)
     with pytest.raises(ValueError, match="need `sparse_categorical_crossentropy`"):
         model.fit(data, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "loss, target, message",
+    [
+        ("categorical_crossentropy", (), "does not fit"),
+        (SPARSE, (CLASSES,), "does not fit"),
+        ("mse", (CLASSES - 1,), "does not fit"),
+        (None, (CLASSES,), "`loss` must be given to `compile`"),
+    ],
+)
+def test_bad_datasets_get_one_paragraph(loss, target, message):
+    model = dense_model(2)
+    model.compile("sgd", loss)
+    x = np.zeros((8, FEATURES), "float32")
+    pairs = (x, np.zeros((8, *target), "int32"))
+    data = tf.data.Dataset.from_tensor_slices(pairs).batch(4)
+    for run in (model.fit, model.evaluate):
+        with pytest.raises(ValueError, match=message) as error:
+            run(data, verbose=0)
+        assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="`y` must be given") as error:
+        model.fit(data.map(lambda x, y: x), verbose=0)
+    assert "\n" not in str(error.value)
+
+
+def class_number_loss(y_true, y_pred):
+    chosen = tf.gather(y_pred, tf.cast(y_true, tf.int32), batch_dims=1)
+    return -tf.math.log(chosen)
+
+
+def test_codistillation_refuses_a_loss_that_takes_no_predictions_as_targets():
+    model = dense_model(2)
+    x, y = small_models.classification_data()
+    model.compile("sgd", class_number_loss, ensemble_loss=eh.losses.CoDistillation(1.0))
+    with pytest.raises(ValueError, match="must take targets of the shape of a pred"):
+        model.fit(x, y, verbose=0)
+    model.compile("sgd", class_number_loss, ensemble_loss=eh.losses.Ensembling(-1.0))
+    assert np.isfinite(model.fit(x, y, verbose=0).history["loss"][0])
 
 
 def test_missing_targets_and_missing_loss():
