@@ -7,7 +7,7 @@ from absl import logging
 from ensemble_heads import profiling, widths
 
 
-def largest_within_budget(model, upper, cloner, assemble):
+def largest_within_budget(model, cut, cloner, assemble):
     """Builds the widest multi-headed model within the budget of a single model.
 
     Costs are first estimated from the single model's profile, layer by layer; then
@@ -15,7 +15,7 @@ def largest_within_budget(model, upper, cloner, assemble):
 
     Args:
         model: the single `keras.Model`.
-        upper: `Graph` of its upper part.
+        cut: `Fork`, where it is cut.
         cloner: `HeadCloner`, the checked arguments of `multi_head`.
         assemble: callable `multiplier -> MultiHeadModel`.
 
@@ -26,8 +26,8 @@ def largest_within_budget(model, upper, cloner, assemble):
         ValueError: not even the narrowest heads fit.
     """
     budget = profiling.profile(model)
-    _check_countable(budget)
-    search = _Search(upper, cloner, budget)
+    _check_countable(budget, cut)
+    search = _Search(cut.upper, cloner, budget)
     steps = search.steps
     place = search.guess()
     fitting, too_wide = None, len(steps)
@@ -60,8 +60,15 @@ def largest_within_budget(model, upper, cloner, assemble):
     return fitting
 
 
-def _check_countable(budget):
-    unknown = [op for op in budget.uncounted if op.reason == "unknown dimension"]
+def _check_countable(budget, cut):
+    """Raises for FLOPs that cannot be compared; those of the trunk stay as they are."""
+    above = {node.name for node in cut.upper.nodes}
+    shared = {node.name for node in cut.trunk.nodes} - above
+    unknown = [
+        op
+        for op in budget.uncounted
+        if op.reason == "unknown dimension" and op.layer not in shared
+    ]
     if unknown:
         layers = sorted({op.layer for op in unknown})
         raise ValueError(

@@ -94,5 +94,5 @@ def multi_head(
         )
 
     if cloner.multiplier == "auto":
-        return auto_width.largest_within_budget(model, cut.upper, cloner, assemble)
+        return auto_width.largest_within_budget(model, cut, cloner, assemble)
     return assemble(cloner.multiplier)

@@ -118,8 +118,23 @@ def test_auto_needs_countable_flops():
     x = layers.Conv2D(4, 3, name="shared")(inputs)
     x = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3, name="up")(x))
     single = keras.Model(inputs, layers.Dense(2)(x))
-    with pytest.raises(ValueError, match=r"those of .*'shared'.* depend on dim"):
+    with pytest.raises(ValueError, match=r"those of \['glob[^']*', 'up'\] depend"):
         eh.multi_head(single, "shared", width_multiplier="auto")
+
+
+def test_auto_compares_what_is_above_a_trunk_of_unknown_sizes():
+    def model_of(length):
+        inputs = keras.Input((length, 3))
+        x = layers.Conv1D(4, 3, name="frames")(inputs)
+        x = layers.GlobalMaxPooling1D(name="pool")(x)
+        x = layers.Dense(32, name="hidden")(x)
+        return keras.Model(inputs, layers.Dense(2)(x))
+
+    unknown, known = (
+        eh.multi_head(model_of(length), "pool", width_multiplier="auto")
+        for length in (None, 9)
+    )
+    assert unknown.width_multiplier == known.width_multiplier < 1
 
 
 def test_auto_that_cannot_fit_says_so():
