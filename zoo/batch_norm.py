@@ -28,11 +28,14 @@ class BatchNormalization(keras.layers.BatchNormalization):
     channel; it is scaled back, so that both lines train and evaluate alike and a batch
     of one value gives 0.
 
-    Kept on Keras' own path: `synchronized=True`, batch renormalisation, masks in
-    training, channels that are not last, float64, and a symbolic `training`. A batch
-    without examples leaves the moving statistics as they are. XLA computes the variance
-    in one pass, E[x^2] - E[x]^2, so where the mean is 100 standard deviations away
-    it is off by a few parts in a thousand.
+    What `mask` (`[batch, ...]`, without the channels) leaves out does not enter the
+    statistics of training; it is normalised like the rest.
+
+    Kept on Keras' own path: `synchronized=True`, batch renormalisation, channels that
+    are not last, float64, and a symbolic `training`. A batch without examples, or with
+    all of them masked, leaves the moving statistics as they are. XLA computes the
+    kernel's variance in one pass, E[x^2] - E[x]^2, so where the mean is 100 standard
+    deviations away it is off by a few parts in a thousand.
 
     Input shape: `[batch, ..., channels]`, rank 2 to 5 or more; only channels known.
     Output shape: that of the input.
@@ -59,6 +62,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         training = training if self.trainable else False
         if not self._kernel_applies(inputs, training, mask):
             return super().call(inputs, training=training, mask=mask)
+        if training and mask is not None:
+            return self._normalise_masked(inputs, mask)
         outputs, mean, variance = self._run_kernel(_to_4d(inputs), bool(training))
         if training:
             self._update_moving_statistics(inputs, mean, variance)
@@ -76,7 +81,6 @@ class BatchNormalization(keras.layers.BatchNormalization):
             and not self.renorm
             and getattr(self, "virtual_batch_size", None) is None
             and getattr(self, "adjustment", None) is None
-            and not (training and mask is not None)
             and rank is not None
             and rank >= 2
             and axis in (-1, rank - 1, (-1,), (rank - 1,))
@@ -104,16 +108,38 @@ class BatchNormalization(keras.layers.BatchNormalization):
         )
         return kernel.y, kernel.batch_mean, kernel.batch_variance
 
+    def _normalise_masked(self, inputs, mask):
+        """In training, with statistics of the positions that `mask` keeps."""
+        x = tf.cast(inputs, tf.float32)
+        mask = tf.cast(mask, tf.bool)[..., tf.newaxis]
+        axes = list(range(x.shape.rank - 1))
+        count = tf.reduce_sum(tf.cast(mask, tf.float32))
+        divisor = tf.maximum(count, 1.0)
+        mean = tf.reduce_sum(tf.where(mask, x, 0.0), axes) / divisor
+        distances = tf.where(mask, x - mean, 0.0)
+        variance = tf.reduce_sum(tf.square(distances), axes) / divisor
+        self._move_statistics(count, mean, variance)
+        scale = tf.math.rsqrt(variance + self.epsilon)
+        if self.scale:
+            scale *= _float32(self.gamma)
+        outputs = (x - mean) * scale
+        if self.center:
+            outputs += _float32(self.beta)
+        return tf.cast(outputs, self.compute_dtype)
+
     def _update_moving_statistics(self, inputs, mean, unbiased_variance):
         count = tf.cast(tf.size(inputs, tf.int64) // inputs.shape[-1], tf.float32)
         variance = unbiased_variance * (count - 1.0) / tf.maximum(count, 1.0)
+        self._move_statistics(count, mean, variance)
+
+    def _move_statistics(self, count, mean, variance):
         for moving, batch in (
             (self.moving_mean, mean),
             (self.moving_variance, variance),
         ):
             before = _float32(moving)
             after = before * self.momentum + batch * (1.0 - self.momentum)
-            # Without examples the kernel's statistics are NaN.
+            # Without examples the kernel's statistics are NaN, and masked ones 0.
             after = tf.where(count > 0.0, after, before)
             moving.assign(tf.cast(after, moving.dtype))
 
