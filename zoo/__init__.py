@@ -7,14 +7,16 @@
 >>> zoo.SPECS["resnet152_2heads"].width_multiplier
 0.6875
 
-One file per family: `zoo/resnet.py` (EnsembleNet section 4.1, and CIFAR).
+One file per family: `zoo/resnet.py` (EnsembleNet section 4.1, and CIFAR), `zoo/dbof.py`
+(EnsembleNet section 4.2, YouTube-8M), and beside it on YouTube-8M `zoo/nextvlad.py` and
+`zoo/video_level.py`.
 """
 
-from zoo import resnet
+from zoo import dbof, nextvlad, resnet, video_level
 from zoo.batch_norm import BatchNormalization
 from zoo.specs import ModelSpec, MultiHeadSpec, closest, merge
 
-SPECS = merge(resnet.SPECS)
+SPECS = merge(resnet.SPECS, dbof.SPECS, nextvlad.SPECS, video_level.SPECS)
 
 
 def names():

@@ -24,6 +24,7 @@ from typing import Any
 
 from ensemble_heads.keras_api import keras
 from zoo.batch_norm import BatchNormalization
+from zoo.classifiers import output_dtype
 from zoo.specs import ModelSpec, MultiHeadSpec
 
 layers = keras.layers
@@ -103,8 +104,7 @@ class ResNetSpec(ModelSpec):
             ("stem", _STEM_KERNEL),
             ("batch_norm", _BATCH_NORMS),
         ):
-            if getattr(self, key) not in tuple(known):
-                self.refuse(key, f"be one of {', '.join(map(repr, known))}")
+            self.check_choice(key, known)
         if not 0 <= self.se_ratio <= 1:
             self.refuse("se_ratio", "be in [0, 1]")
         for key in ("relu_cap", "init_stddev"):
@@ -123,7 +123,7 @@ class ResNetSpec(ModelSpec):
             self.classes,
             activation=self.classifier_activation,
             kernel_regularizer=_decay(self),
-            dtype=_classifier_dtype(),
+            dtype=output_dtype(),
             name="classifier",
         )(x)
         return keras.Model(inputs, outputs, name=name)
@@ -259,12 +259,3 @@ def _decay(spec):
     if not spec.weight_decay:
         return None
     return keras.regularizers.L2(spec.weight_decay / 2)
-
-
-def _classifier_dtype():
-    """float32 where the policy computes in 16 bits, so that a softmax stays exact."""
-    narrow = keras.mixed_precision.global_policy().compute_dtype in (
-        "float16",
-        "bfloat16",
-    )
-    return "float32" if narrow else None

@@ -41,6 +41,19 @@ class ModelSpec:
                 self.refuse(key, "be a tuple")
             object.__setattr__(self, key, tuple(value))
 
+    def check_sizes(self, *keys, optional=False):
+        """Refuses what is no positive integer; with `optional`, None is welcome."""
+        for key in keys:
+            value = getattr(self, key)
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not (optional and value is None) and not (whole and value > 0):
+                self.refuse(key, "be a positive integer" + " or None" * optional)
+
+    def check_choice(self, key, known):
+        """Refuses a value that is not in `known`."""
+        if getattr(self, key) not in tuple(known):
+            self.refuse(key, f"be one of {', '.join(map(repr, known))}")
+
     def refuse(self, key, rule):
         """Raises the ValueError for a field's value."""
         received = f"Received: {key}={getattr(self, key)!r}"
