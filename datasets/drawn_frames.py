@@ -1,0 +1,167 @@
+"""Random frames straight from files on this machine's disks, by arithmetic.
+
+The frames of a video lie in its record at a constant stride. So the drawn ones are
+copied from the mapped file; of the others only the lengths are looked at. Records that
+are laid out in another way are parsed whole.
+
+The checksums of the data are not verified, since that would mean reading all of them.
+"""
+
+import mmap
+
+import numpy as np
+
+from datasets import frame_draws, record_checks, record_errors, wire_format
+from datasets import tfrecord_framing as framing
+
+_BLOCK = 32  # records a call: one costs some 30 microseconds, a call some 100
+
+
+def drawn_blocks(path, key, epoch, form, keep, bad):
+    """Yields the drawn frames of a file's records, in blocks.
+
+    Args:
+        path: str, local.
+        key: int, its `frame_draws.file_key`.
+        epoch: int.
+        form: `youtube8m_records.Form` with `random_frames`.
+        keep: callable, record number -> bool.
+        bad: `BadRecords` that notes what cannot be used, or None to raise it.
+
+    Yields:
+        {"record": list of bytes, the context only; "number": int64 `[block]`;
+        "frames": uint8 `[block, random_frames, width]`}.
+
+    Raises:
+        RecordError: a record that cannot be used, if `bad` is None.
+    """
+    with open(path, "rb") as file:
+        if not file.seek(0, 2):
+            return
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    places, block = _Places(path, data, form, bad), []
+    for number, start, end in places.records():
+        found = places.find(number, start, end) if keep(number) else None
+        if found is not None:
+            block.append((number, *found))
+        if len(block) == _BLOCK:
+            yield _gather(block, key, epoch, form)
+            block = []
+    if block:
+        yield _gather(block, key, epoch, form)
+
+
+def _gather(block, key, epoch, form):
+    numbers, contexts, counts, tables = zip(*block)
+    numbers = np.array(numbers, np.int64)
+    drawn = frame_draws.draw(
+        form.random_frames,
+        np.minimum(counts, form.max_frames),
+        form.seed,
+        np.full(len(block), epoch),
+        np.full(len(block), key),
+        numbers,
+    )
+    frames = np.empty((len(block), form.random_frames, form.width), np.uint8)
+    for row, (of_record, chosen) in enumerate(zip(tables, drawn)):
+        first = 0
+        for name, size in form.features.items():
+            frames[row, :, first : first + size] = of_record[name][chosen, -size:]
+            first += size
+    return {"record": list(contexts), "number": numbers, "frames": frames}
+
+
+class _Places:
+    """Where the records of a mapped file and their frames lie."""
+
+    def __init__(self, path, data, form, bad):
+        self._path, self._data, self._form, self._bad = path, data, form, bad
+        self._prefixes = {
+            name.encode(): (
+                name,
+                np.frombuffer(wire_format.frame_prefix(size), np.uint8),
+            )
+            for name, size in form.features.items()
+        }
+
+    def records(self):
+        """Yields (number, start, end) of the data of each whole record."""
+        position, number, end = 0, 0, len(self._data)
+        while position < end:
+            start = position + framing.HEADER.size
+            if start > end:
+                self._refuse(record_errors.damage(self._path, number, "truncated"))
+                return
+            length, checksum = framing.HEADER.unpack_from(self._data, position)
+            if framing.masked_crc(self._data[position : position + 8]) != checksum:
+                self._refuse(record_errors.damage(self._path, number, "corrupted"))
+                return
+            if start + length + 4 > end:
+                self._refuse(record_errors.damage(self._path, number, "truncated"))
+                return
+            yield number, start, start + length
+            position, number = position + length + framing.FRAMING, number + 1
+
+    def find(self, number, start, end):
+        """(context bytes, number of frames, {name: table of frames}), or None if bad.
+
+        A table is uint8 `[frames, prefix and value]`.
+        """
+        try:
+            return self._arithmetic(start, end)
+        except ValueError:
+            try:
+                return self._parsed(number, bytes(self._data[start:end]))
+            except record_errors.RecordError as error:
+                self._refuse(error)
+                return None
+
+    def _arithmetic(self, start, end):
+        context, tables = b"", {}
+        for field, begin, stop in wire_format.read_fields(self._data, start, end):
+            if field == wire_format.CONTEXT:
+                context = self._data[begin:stop]
+            elif field == wire_format.FEATURE_LISTS:
+                for _, first, last in wire_format.read_fields(self._data, begin, stop):
+                    name, table = self._table(first, last)
+                    if name:
+                        tables[name] = table
+        if len({len(table) for table in tables.values()}) != 1:
+            raise ValueError("different numbers of frames")
+        if len(tables) != len(self._prefixes):
+            raise ValueError("features are missing")
+        count = len(next(iter(tables.values())))
+        return wire_format.field(wire_format.CONTEXT, context), count, tables
+
+    def _table(self, start, end):
+        (_, key, key_end), (_, value, value_end) = wire_format.read_fields(
+            self._data, start, end
+        )
+        name, prefix = self._prefixes.get(self._data[key:key_end], (None, None))
+        if name is None:
+            return None, None
+        stride = len(prefix) + self._form.features[name]
+        count, rest = divmod(value_end - value, stride)
+        if rest or not count:
+            raise ValueError("frames of another size")
+        table = np.ndarray((count, stride), np.uint8, self._data, value)
+        if (table[:, : len(prefix)] != prefix).any():
+            raise ValueError("frames of different sizes")
+        return name, table
+
+    def _parsed(self, number, serialized):
+        parsed = record_checks.check(serialized, self._path, number, self._form)
+        lists, tables = parsed.feature_lists.feature_list, {}
+        for name, prefix in self._prefixes.values():
+            values = [frame.bytes_list.value[0] for frame in lists[name].feature]
+            table = np.frombuffer(b"".join(values), np.uint8).reshape(len(values), -1)
+            before = np.broadcast_to(prefix, (len(values), len(prefix)))
+            tables[name] = np.concatenate([before, table], axis=1)
+        context = parsed.context.SerializeToString(deterministic=True)
+        context = wire_format.field(wire_format.CONTEXT, context)
+        return context, len(values), tables
+
+    def _refuse(self, error):
+        if self._bad is None:
+            raise error
+        self._bad.add(error)

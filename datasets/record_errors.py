@@ -1,0 +1,215 @@
+"""What a bad record gets: one paragraph that names file, record and field.
+
+The names travel inside the messages of the runtime, between marks, so that nothing has
+to be looked up while all goes well. A file that breaks off, or whose checksums do not
+hold, is reported by the runtime with a position but without a name: it is then looked
+for among the files that were asked for.
+"""
+
+import collections
+import contextlib
+import logging
+import re
+import threading
+
+import tensorflow as tf
+
+from datasets import tfrecord_framing
+
+logger = logging.getLogger("ensemble_heads")
+
+NO_MESSAGE = "`record` must be a SequenceExample, or an Example at level 'video'."
+NO_SUCH_TYPE = "`{name}` must be of the type that it has in YouTube-8M."
+
+# Around and between what a message carries; no path is likely to hold them.
+_OPEN, _BAR, _CLOSE = "⟦", "¦", "⟧"
+_MARKED = re.compile(f"{_OPEN}(\\d+){_BAR}(.*?){_BAR}(.*?){_BAR}(.*?){_CLOSE}", re.S)
+_PARSER = re.compile(f"(.*?){_OPEN}(\\d+){_BAR}([^{_BAR}]*?){_CLOSE}(.*)", re.S)
+_DAMAGE = re.compile(r"(truncated|corrupted) record at (\d+)")
+
+# Paths that this process was asked to read, oldest first. The values mean nothing.
+_asked = {}
+
+
+class RecordError(ValueError):
+    """A record that cannot be used.
+
+    Attributes:
+        path: str, its file, or None where that could not be found out.
+        record: int, its number in the file, from 0, or None.
+        field: str, the feature at fault; `"record"` for the record as a whole.
+        reason: str, the rule it breaks, without what was received.
+    """
+
+    def __init__(self, path, record, field, text):
+        place = f"record {record} of {path}" if path else "a file not found out"
+        super().__init__(f"{text} In {place}.")
+        self.path, self.record, self.field = path, record, field
+        self.reason = text.partition(" Received:")[0]
+
+
+class BadRecords:
+    """Which records were left out, and why. Readable at any time, also while reading.
+
+    A record counts once, however many epochs meet it.
+    """
+
+    def __init__(self):
+        self._errors = {}
+        self._logged = 0
+        self._lock = threading.Lock()
+
+    def __len__(self):
+        return len(self._errors)
+
+    def add(self, error):
+        """Notes a `RecordError`."""
+        with self._lock:
+            self._errors[error.path, error.record] = error
+
+    @property
+    def errors(self):
+        """List of `RecordError`, by file and record."""
+        with self._lock:
+            return [self._errors[key] for key in sorted(self._errors)]
+
+    @property
+    def counts(self):
+        """{reason: number of records}."""
+        return dict(collections.Counter(error.reason for error in self.errors))
+
+    def summary(self):
+        """One paragraph: how many records were left out, for which reasons."""
+        errors = self.errors
+        if not errors:
+            return "No bad records."
+        reasons = "; ".join(f"{n} x {reason}" for reason, n in self.counts.items())
+        return f"Left out {len(errors)} bad records: {reasons} First: {errors[0]}"
+
+    def log(self):
+        """Logs the summary if something came in since it was logged last."""
+        if len(self) > self._logged:
+            self._logged = len(self)
+            logger.warning(self.summary())
+
+
+def remember(paths):
+    """Lets `clear_errors` look through these files for damage."""
+    _asked.update(dict.fromkeys(paths))
+
+
+def names(paths, batch):
+    """String tensor `[batch]`, for the parser to name records by."""
+    number = tf.strings.as_string(batch["number"])
+    path = tf.gather(paths, batch["file"])
+    return tf.strings.join([_OPEN, number, _BAR, path, _CLOSE])
+
+
+def mark(error):
+    """The text that carries a `RecordError` through the runtime."""
+    text = str(error).removesuffix(f" In record {error.record} of {error.path}.")
+    inside = _BAR.join([str(error.record), error.path, error.field, text])
+    return f"{_OPEN}{inside}{_CLOSE}"
+
+
+def assert_each(right, paths, batch, field, rule, *received, of=None):
+    """Operations that fail unless all is right, and then name the first that is not.
+
+    Args:
+        right: bool tensor `[n]`.
+        paths: string tensor `[files]`.
+        batch: {"file": int64 `[batch]`, "number": int64 `[batch]`}.
+        field: str.
+        rule: str, a sentence that says what must be.
+        *received: str, or tensors `[n]`, of which that of the first culprit is shown.
+        of: int tensor `[n]`, the record in the batch that each belongs to. Default:
+            one each.
+    """
+
+    def tell():
+        culprit = tf.argmax(tf.cast(~right, tf.int32))
+        record = culprit if of is None else tf.gather(of, culprit)
+        path = tf.gather(paths, tf.gather(batch["file"], record))
+        number = tf.strings.as_string(tf.gather(batch["number"], record))
+        shown = [
+            one
+            if isinstance(one, str)
+            else tf.strings.as_string(tf.gather(one, culprit))
+            for one in received
+        ]
+        text = tf.strings.join([f"{rule} Received: ", *shown])
+        return tf.strings.join(
+            [_OPEN, number, _BAR, path, _BAR, field, _BAR, text, _CLOSE]
+        )
+
+    fine = tf.reduce_all(right)
+    message = tf.cond(fine, lambda: tf.constant(""), tell)
+    return [tf.debugging.Assert(fine, [message])]
+
+
+@contextlib.contextmanager
+def clear_errors():
+    """Turns what the runtime says of a bad record into a `RecordError`.
+
+        with youtube8m.clear_errors():
+            model.fit(dataset)
+
+    Raises:
+        RecordError: names file, record and field.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        found = _find(error)
+        if found is None:
+            raise
+        raise found from error
+
+
+def damage(path, number, kind):
+    """The `RecordError` of a file that cannot be read from a record on."""
+    what = "breaks off" if kind == "truncated" else "does not match its checksum"
+    rule = "`record` must be whole, as its file was written."
+    return RecordError(path, number, "record", f"{rule} Received: one that {what}.")
+
+
+def _find(error):
+    said = str(error)
+    marked = _MARKED.search(said)
+    if marked:
+        number, path, field, text = (
+            re.sub(r"\\(.)", r"\1", g) for g in marked.groups()
+        )
+        return RecordError(path, int(number), field, text)
+    parser = _PARSER.search(said)
+    if parser:
+        return _parser_error(*parser.groups())
+    damaged = _DAMAGE.search(said)
+    if damaged and isinstance(error, tf.errors.DataLossError):
+        return _look_for(damaged.group(1), int(damaged.group(2)))
+    return None
+
+
+def _parser_error(before, number, path, after):
+    """What TensorFlow's parser says of a record, which it calls by our name."""
+    field = re.search(r"(?:Feature list|Feature|Key): ([^,]+)", after)
+    if before.endswith("example id: ") or field is None:
+        text = f"{NO_MESSAGE} Received: bytes that are none."
+        return RecordError(path, int(number), "record", text)
+    name = field.group(1).strip()
+    rule = NO_SUCH_TYPE.format(name=name)
+    said = after.partition(" [Op:")[0].partition("\n")[0].strip(", ")
+    return RecordError(path, int(number), name, f"{rule} Received: {said}")
+
+
+def _look_for(kind, position):
+    for path in reversed(_asked):
+        try:
+            found = tfrecord_framing.damaged_record(path, position)
+        except (tf.errors.OpError, OSError):
+            continue
+        if found is not None:
+            return damage(path, found, kind)
+    rule = "`record` must be whole, as its file was written."
+    said = f"{rule} Received: a {kind} record at byte {position}."
+    return RecordError(None, None, "record", said)

@@ -1,0 +1,75 @@
+"""Records of many files in an order that a seed fixes, over workers and restarts."""
+
+import tensorflow as tf
+
+_FOREVER = 2**62
+# Seeds of the library's own draws must not move with the user's global seed.
+_GLOBAL_SEED = 1
+
+
+def batches_by_epoch(
+    files,
+    read,
+    to_batches,
+    *,
+    seed,
+    shuffle,
+    shuffle_buffer,
+    cycle_length,
+    shard,
+    epochs,
+    start_epoch,
+):
+    """Dataset of batches, epoch after epoch; every epoch ends with its last record.
+
+    The order of an epoch follows from (seed, epoch) alone: files are permuted, read
+    `cycle_length` at a time, one record of each in turn, and shuffled in a buffer.
+
+    Args:
+        files: int, how many there are.
+        read: callable, (file, epoch) int64 scalars -> dataset of its records, dicts.
+        to_batches: callable, dataset of records -> dataset of batches.
+        seed: int.
+        shuffle: bool; False keeps the order of the files.
+        shuffle_buffer: int, records; below 2 permutes the files only.
+        cycle_length: int, files open at the same time.
+        shard: (index, count). With at least as many files as workers, each takes
+            every count-th file of the epoch's order, else every count-th record.
+        epochs: int or None for no end, counted from epoch 0.
+        start_epoch: int.
+    """
+    index, count = shard
+    by_files = files >= count
+    end = _FOREVER if epochs is None else epochs
+
+    def one_epoch(epoch):
+        if not tf.executing_eagerly():
+            tf.random.set_seed(_GLOBAL_SEED)  # of this function's graph only
+        order = tf.range(files, dtype=tf.int64)
+        if shuffle:
+            key = tf.stack([tf.constant(seed, tf.int64), epoch])
+            order = tf.random.experimental.stateless_shuffle(order, seed=key)
+        chosen = order[index::count] if by_files else order
+        records = tf.data.Dataset.from_tensor_slices(chosen).interleave(
+            lambda file: _numbered(read(file, epoch), epoch, by_files, index, count),
+            cycle_length=min(cycle_length, files),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+        if shuffle and shuffle_buffer > 1:
+            records = records.shuffle(
+                shuffle_buffer,
+                # One number for both: shuffle takes a scalar.
+                seed=tf.constant(seed, tf.int64) * 1_000_003 + epoch,
+                reshuffle_each_iteration=False,
+            )
+        return to_batches(records)
+
+    return tf.data.Dataset.range(start_epoch, max(end, start_epoch)).flat_map(one_epoch)
+
+
+def _numbered(records, epoch, by_files, index, count):
+    if not by_files:
+        records = records.filter(lambda record: record["number"] % count == index)
+    epochs = tf.data.Dataset.from_tensors(epoch).repeat()
+    return tf.data.Dataset.zip((records, epochs))

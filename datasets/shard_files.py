@@ -1,0 +1,117 @@
+"""Which files: globs, ranges of names, file systems far away, the paper's split."""
+
+import re
+
+import tensorflow as tf
+
+from ensemble_heads import provenance
+
+# File systems that tensorflow-io brings, which exists for TensorFlow 2.15 only.
+_EXTRA = ("http://", "https://", "s3://")
+_UNLISTABLE = ("http://", "https://")
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def expand(patterns):
+    """Paths that match, sorted by name and without duplicates.
+
+    Args:
+        patterns: str or list of str: paths; globs with `*`, `?` and `[…]`; and ranges
+            of numbers such as `train{0000..3843}.tfrecord`, which need no listing of
+            a folder and so also work over http.
+
+    Returns:
+        List of str. Empty where nothing matches.
+
+    Raises:
+        ImportError: a file system that this TensorFlow line does not have.
+        ValueError: a glob where nothing can be listed.
+    """
+    patterns = [patterns] if isinstance(patterns, str) else [str(p) for p in patterns]
+    found = []
+    for pattern in patterns:
+        register_file_system(pattern)
+        for path in _ranges(pattern):
+            if not re.search(r"[*?\[]", path):
+                found.append(path)
+            elif not can_list(path):
+                raise ValueError(
+                    "`files` must be paths or ranges over http, where no folder can be "
+                    f"listed: {path.split('*')[0]}{{0000..3843}}.tfrecord. "
+                    f"Received: files={path!r}"
+                )
+            else:
+                found.extend(tf.io.gfile.glob(path))
+    return sorted(dict.fromkeys(found), key=lambda path: (base_name(path), path))
+
+
+def register_file_system(path):
+    """Loads tensorflow-io if a path needs it.
+
+    Raises:
+        ImportError: this TensorFlow line has no tensorflow-io.
+    """
+    if not path.startswith(_EXTRA):
+        return
+    scheme, line = path.partition("://")[0], provenance.tensorflow_line()
+    if line != "2.15":
+        raise ImportError(
+            f"Reading {scheme}:// needs tensorflow-io, which exists for TensorFlow "
+            "2.15 only. Use that line (Python 3.10 or 3.11), copy the files to a local "
+            "disk or to gs://, or mount the bucket as a folder. "
+            f"Received: {path!r} on TensorFlow {line}"
+        )
+    try:
+        import tensorflow_io  # noqa: F401  (registers the file systems)
+    except ImportError as error:
+        raise ImportError(
+            f"Reading {scheme}:// needs tensorflow-io: pip install "
+            f"tensorflow-io==0.36.0. Received: {path!r}"
+        ) from error
+
+
+def can_list(folder):
+    """Whether the files of a folder can be listed there."""
+    return not folder.startswith(_UNLISTABLE)
+
+
+def is_local(path):
+    """Whether a path lies in this machine's own file system."""
+    return "://" not in path
+
+
+def base_name(path):
+    """A path's last part, whichever folder or bucket it lies in."""
+    return re.split(r"[/\\]", path)[-1]
+
+
+def in_paper_eval(path):
+    """Whether a validate shard belongs to the paper's evaluation tenth.
+
+    It does if the number in its name can be divided by 10: validate0000, validate0010,
+    …, 385 of the 3844. Names that count with letters are read in base 62. So a shard
+    stays on its side wherever it lies and whichever others are there.
+    """
+    stem = base_name(path).partition(".")[0].removeprefix("validate")
+    if not stem or not all(one in _DIGITS for one in stem):
+        raise ValueError(
+            "`files` of the paper's split must have names such as "
+            f"validate0000.tfrecord, to split by. Received: {path!r}"
+        )
+    base = 10 if stem.isdecimal() else len(_DIGITS)
+    number = 0
+    for one in stem:
+        number = number * base + _DIGITS.index(one)
+    return number % 10 == 0
+
+
+def _ranges(pattern):
+    found = _RANGE.search(pattern)
+    if found is None:
+        return [pattern]
+    first, last = found.groups()
+    numbers = range(int(first), int(last) + 1)
+    parts = (pattern[: found.start()], pattern[found.end() :])
+    names = [f"{parts[0]}{number:0{len(first)}d}{parts[1]}" for number in numbers]
+    return [path for name in names for path in _ranges(name)]
