@@ -16,6 +16,10 @@ import tensorflow as tf
 import ensemble_heads as eh
 import zoo
 import zoo.batch_norm
+import zoo.frame_layers
+import zoo.gating
+import zoo.moe
+import zoo.vlad
 from ensemble_heads import base_losses, ensemblers, losses, predictions
 from ensemble_heads.keras_api import keras
 from tests import small_models
@@ -69,6 +73,24 @@ LAYERS = {
         lambda: zoo.batch_norm.BatchNormalization(momentum=0.9, epsilon=1e-3),
         draw(6, 6, 3),
     ),
+    zoo.moe.MixtureOfLogisticExperts: LayerCase(
+        lambda: zoo.moe.MixtureOfLogisticExperts(3, num_experts=2), draw(4)
+    ),
+    **{
+        pooling: LayerCase(pooling, draw(6, 4))
+        for pooling in (
+            zoo.frame_layers.ClearPadding,
+            *zoo.frame_layers.POOLINGS.values(),
+        )
+    },
+}
+# Layers of several inputs or outputs: the models that hold them go through graph,
+# file, precision and XLA in tests/zoo/test_video_models.py.
+ELSEWHERE = {
+    zoo.frame_layers.FrameMask,
+    zoo.frame_layers.SplitFeatures,
+    zoo.gating.MultiplyProbabilities,
+    zoo.vlad.GroupedVLAD,
 }
 LOSSES = {
     losses.Ensembling: LossCase(lambda: losses.Ensembling(-1.5), ensemble_loss, (3, 4)),
@@ -84,7 +106,11 @@ LOSSES = {
     ),
 }
 # Classes to derive from, which do nothing by themselves.
-ABSTRACT = {ensemblers.Ensembler, losses.EnsembleLoss}
+ABSTRACT = {
+    ensemblers.Ensembler,
+    losses.EnsembleLoss,
+    zoo.frame_layers.FramePooling,
+}
 
 KINDS = (
     keras.layers.Layer,
