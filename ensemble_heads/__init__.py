@@ -4,11 +4,11 @@ The public surface, by task:
 
 * convert: `multi_head`, `MultiHeadModel`, `MultiHeadWrapper`, `width_rule`
 * train: `losses`, `ensemblers`
-* measure: `profile`, `fold_batch_norm`, `unfolded_batch_norms`
+* measure: `metrics`, `profile`, `fold_batch_norm`, `unfolded_batch_norms`
 * serve: `export`
 """
 
-from ensemble_heads import ensemblers, keras_api, losses
+from ensemble_heads import ensemblers, keras_api, losses, metrics
 from ensemble_heads.exporting import export
 from ensemble_heads.folding import (
     UnfoldedBatchNorm,
@@ -33,6 +33,7 @@ __all__ = [
     "fold_batch_norm",
     "keras_api",
     "losses",
+    "metrics",
     "multi_head",
     "profile",
     "unfolded_batch_norms",
