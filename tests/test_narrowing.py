@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 
 import ensemble_heads as eh
-from ensemble_heads import forking, graph, tracing, widths
 from ensemble_heads.keras_api import KERAS_3, keras
+from tests.narrowing_checks import kill_half_of_the_channels
 
 layers = keras.layers
 CASES = {}
@@ -313,7 +313,7 @@ def test_dropping_dead_channels_changes_nothing(name):
     keras.utils.set_random_seed(1)
     inputs, outputs = CASES[name]()
     single = keras.Model(inputs, outputs, name=name)
-    _kill_half_of_the_channels(single)
+    kill_half_of_the_channels(single, "fork")
     before = single.get_weights()
     batch = _batch(single)
     expected = tf.nest.flatten(single(batch))
@@ -329,32 +329,6 @@ def test_dropping_dead_channels_changes_nothing(name):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     for a, b in zip(single.get_weights(), before, strict=True):
         np.testing.assert_array_equal(a, b)
-
-
-def _kill_half_of_the_channels(single):
-    """Random weights, zero wherever a width's dropped channels occur."""
-    upper = forking.fork(graph.read(single), "fork").upper
-    traced = tracing.trace(upper)
-    table = widths.width_table(upper, traced)
-    sizes = table.sizes(0.5, 1, {})
-    assert sizes, "nothing to narrow: the case proves nothing"
-    rng = np.random.default_rng(0)
-    kept = {
-        w: np.sort(rng.choice(w.base, size, replace=False)) for w, size in sizes.items()
-    }
-    for layer in {id(n.layer): n.layer for n in upper.nodes}.values():
-        if not getattr(layer, "weights", None):
-            continue
-        values = []
-        for old, axes in zip(
-            layer.get_weights(), traced.weights[id(layer)], strict=True
-        ):
-            assert old.shape == tuple(axis.size() for axis in axes)
-            place = np.ix_(*(axis.indices(kept) for axis in axes))
-            new = np.zeros_like(old)
-            new[place] = rng.uniform(0.2, 1.0, old.shape)[place]
-            values.append(new)
-        layer.set_weights(values)
 
 
 def _batch(model):
