@@ -44,7 +44,7 @@ class ScoredMetric(keras.metrics.Metric):
                     f"{self.get_config()}. Received: {other.get_config()}"
                 )
             for own, more in zip(self.variables, other.variables, strict=True):
-                own.assign_add(tf.convert_to_tensor(more))
+                _add_to(own, tf.convert_to_tensor(more))
 
     def _take(self, y_true, y_pred, sample_weight):
         """Checked input of one batch.
@@ -74,9 +74,8 @@ class ScoredMetric(keras.metrics.Metric):
             right, wrong, absent = right & counts, wrong & counts, absent & counts
             scores = tf.where(counts, scores, tf.zeros_like(scores))
             weights = tf.where(bad_weights, tf.zeros_like(weights), weights)
-        self._refused.assign_add(
-            tf.stack([_count(absent), _count(wrong), _count(bad_weights)])
-        )
+        refused = tf.stack([_count(absent), _count(wrong), _count(bad_weights)])
+        _add_to(self._refused, refused)
         return right, scores, weights
 
     def _checked(self, value):
@@ -110,8 +109,15 @@ class AveragedMetric(ScoredMetric):
         return self._checked(tf.math.divide_no_nan(total, count))
 
     def _add(self, values, weights):
-        self._total.assign_add(tf.reduce_sum(tf.cast(values, tf.float64) * weights))
-        self._count.assign_add(tf.reduce_sum(weights))
+        _add_to(self._total, tf.reduce_sum(tf.cast(values, tf.float64) * weights))
+        _add_to(self._count, tf.reduce_sum(weights))
+
+
+def _add_to(variable, value):
+    if tf.distribute.in_cross_replica_context():  # has no `assign_add` in Keras 2
+        variable.assign(tf.convert_to_tensor(variable) + value)
+    else:
+        variable.assign_add(value)
 
 
 def _check_shapes(labels, scores):

@@ -20,8 +20,9 @@ import zoo.frame_layers
 import zoo.gating
 import zoo.moe
 import zoo.vlad
-from ensemble_heads import base_losses, ensemblers, losses, predictions
+from ensemble_heads import base_losses, ensemblers, losses, metrics, predictions
 from ensemble_heads.keras_api import keras
+from ensemble_heads.metrics import pooled_precision, scored_metric
 from tests import small_models
 
 BATCH = 5
@@ -105,8 +106,21 @@ LOSSES = {
         (4,),
     ),
 }
+METRICS = {
+    metrics.GlobalAveragePrecision: lambda: metrics.GlobalAveragePrecision(
+        top_k=3, max_examples=50, refresh=0
+    ),
+    metrics.MeanAveragePrecision: lambda: metrics.MeanAveragePrecision(
+        7, top_k=3, classes_without_positives="zero", max_examples=50, refresh=0
+    ),
+    metrics.HitAtOne: metrics.HitAtOne,
+    metrics.PrecisionAtEqualRecall: lambda: metrics.PrecisionAtEqualRecall("skip"),
+}
 # Classes to derive from, which do nothing by themselves.
 ABSTRACT = {
+    scored_metric.AveragedMetric,
+    scored_metric.ScoredMetric,
+    pooled_precision.PooledPrecision,
     ensemblers.Ensembler,
     losses.EnsembleLoss,
     zoo.frame_layers.FramePooling,

@@ -1,4 +1,4 @@
-"""Every public layer and loss through graph, batch, config, file, precision and XLA."""
+"""Every public layer, loss and metric: graph, batch, config, file, precision, XLA."""
 
 import numpy as np
 import numpy.testing as npt
@@ -16,7 +16,8 @@ def by_name(table):
 
 
 def test_every_public_class_is_listed():
-    listed = {*cases.LAYERS, *cases.LOSSES, *cases.ABSTRACT, *cases.ELSEWHERE}
+    listed = {*cases.LAYERS, *cases.LOSSES, *cases.METRICS}
+    listed |= {*cases.ABSTRACT, *cases.ELSEWHERE}
     missing = {f"{c.__module__}.{c.__name__}" for c in cases.public_classes() - listed}
     assert not missing, f"add rows to tests/conformance/cases.py for {sorted(missing)}"
     assert listed <= cases.public_classes()
@@ -174,3 +175,71 @@ def test_loss_under_xla(case):
     compiled = tf.function(value_and_gradient, jit_compile=True)(logits)
     for one, other in zip(compiled, value_and_gradient(logits)):
         npt.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+# ---- Metrics
+
+
+def rated():
+    """Multi-hot targets and scores that go with them."""
+    scores = np.random.normal(size=(cases.BATCH, 7)).astype("float32")
+    noise = np.random.normal(size=scores.shape)
+    return (scores + noise > 0.5).astype("float32"), scores
+
+
+def stepping(metric, **options):
+    @tf.function(**options)
+    def step(targets, scores):
+        metric.update_state(targets, scores)
+        return metric.result()
+
+    return step
+
+
+@by_name(cases.METRICS)
+def test_metric_in_a_graph_of_unknown_batch(case):
+    metric, again = case(), case()
+    targets, scores = rated()
+    specs = cases.unknown_batch(targets), cases.unknown_batch(scores)
+    step = stepping(metric, input_signature=specs)
+    for rows in (slice(0, 1), slice(1, None)):
+        again.update_state(targets[rows], scores[rows])
+        npt.assert_allclose(step(targets[rows], scores[rows]), again.result())
+    assert 0 < float(metric.result()) < 1
+    metric.reset_state()
+    assert float(metric.result()) == 0
+
+
+@by_name(cases.METRICS)
+def test_metric_config_round_trip(case):
+    metric = case()
+    saved = keras.saving.serialize_keras_object(metric)
+    again = keras.saving.deserialize_keras_object(saved)
+    assert type(again) is type(metric) and again.get_config() == metric.get_config()
+    batch = rated()
+    for one in (metric, again):
+        one.update_state(*batch)
+    assert float(again.result()) == float(metric.result())
+
+
+@pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16])
+@by_name(cases.METRICS)
+def test_metric_of_narrow_scores_is_computed_in_full(case, dtype):
+    metric, wide = case(), case()
+    targets, scores = rated()
+    low = tf.cast(scores, dtype)
+    metric.update_state(tf.cast(targets, dtype), low)
+    wide.update_state(targets, tf.cast(low, tf.float32))
+    assert metric.result().dtype == tf.float32
+    assert float(metric.result()) == float(wide.result())
+
+
+@by_name(cases.METRICS)
+def test_metric_under_xla(case):
+    metric, again = case(), case()
+    targets, scores = rated()
+    again.update_state(targets, scores)
+    step = stepping(metric, jit_compile=True)
+    value = step(tf.constant(targets), tf.constant(scores))
+    npt.assert_allclose(value, again.result(), rtol=1e-6)
+    npt.assert_allclose(metric.result(), again.result(), rtol=1e-6)
