@@ -18,6 +18,7 @@ from ensemble_heads.folding import (
 from ensemble_heads.multi_head_model import MultiHeadModel
 from ensemble_heads.multi_head_wrapper import MultiHeadWrapper
 from ensemble_heads.profiling import Profile, profile
+from ensemble_heads.strategies import strategy
 from ensemble_heads.surgery import multi_head
 from ensemble_heads.width_rules import width_rule
 
@@ -36,6 +37,7 @@ __all__ = [
     "metrics",
     "multi_head",
     "profile",
+    "strategy",
     "unfolded_batch_norms",
     "width_rule",
 ]

@@ -3,7 +3,7 @@
 A recipe describes its settings as a frozen dataclass made of `setting(…)` fields and
 its presets as a dict of such objects. As its last line it calls `common.run(main,
 PRESETS)`, which gives it a flag per field, `--preset`, `--workdir`, `--overwrite` and
-`--help`.
+`--help`; with `commands` also a command as its first argument.
 """
 
 import dataclasses
@@ -47,7 +47,11 @@ def setting(default, description):
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Base of a recipe's settings; fields are bool, int, float, str or tuples."""
+    """Base of a recipe's settings.
+
+    Fields are bool, int, float, str or tuples of them; `| None` for those that may
+    be none, which a flag says as "none".
+    """
 
     def __post_init__(self):
         for name, value in self.as_dict().items():
@@ -89,19 +93,23 @@ class Options:
         preset: str, name of the preset.
         workdir: `Path` or None, the folder to write to.
         overwrite: bool, whether runs found there are thrown away.
+        command: str or None, what to do, for recipes that can do several things.
     """
 
     preset: str = "demo"
     workdir: Path | None = None
     overwrite: bool = False
+    command: str | None = None
 
 
-def run(main, presets):
+def run(main, presets, commands=()):
     """Runs a recipe from the command line.
 
     Args:
         main: callable `(settings, options)`.
         presets: {name: `Settings`}; the first is the default. All of one class.
+        commands: names of what the recipe can do, the first is the default; without
+            them no command is taken.
     """
     names = list(presets)
     script = sys.argv[0]  # the module that `--help` shows the flags of
@@ -122,7 +130,7 @@ def run(main, presets):
         module_name=script,
     )
     _define_setting_flags(presets, script)
-    app.run(lambda arguments: _call(main, presets, arguments))
+    app.run(lambda arguments: _call(main, presets, commands, arguments))
 
 
 def settings_from_flags(presets):
@@ -136,28 +144,55 @@ def settings_from_flags(presets):
     return chosen.with_changes(**given)
 
 
-def _call(main, presets, arguments):
+def _call(main, presets, commands, arguments):
     if not flags.FLAGS["verbosity"].present:
         # Notes are for who asks. Nor is it news that each model traces functions of
         # its own, of which TensorFlow warns after a few.
         logging.set_verbosity(logging.ERROR)
     try:
-        if len(arguments) > 1:
-            sys.exit(
-                "Only flags are taken, as --name=value. "
-                f"Received: {' '.join(arguments[1:])}"
-            )
         workdir = flags.FLAGS.workdir
         options = Options(
             flags.FLAGS.preset,
             None if workdir is None else Path(workdir).expanduser(),
             flags.FLAGS.overwrite,
+            _command(commands, arguments[1:]),
         )
         main(settings_from_flags(presets), options)
     except SettingError as error:
         sys.exit(error.as_flag())
     except KeyboardInterrupt:
         sys.exit("Stopped. The same command goes on from here: finished runs are kept.")
+
+
+def _command(commands, arguments):
+    if not commands:
+        rule = "Only flags are taken, as --name=value."
+    else:
+        rule = (
+            f"One command is taken, {', '.join(commands)}, and flags as --name=value."
+        )
+        if not arguments:
+            return commands[0]
+        if len(arguments) == 1 and arguments[0] in commands:
+            return arguments[0]
+    if arguments:
+        sys.exit(f"{rule} Received: {' '.join(arguments)}")
+    return None
+
+
+class _OptionalParser(flags.ArgumentParser):
+    """Parses "none" into None and leaves the rest to another parser."""
+
+    def __init__(self, parser):
+        self._parser = parser
+        self.syntactic_help = f'{parser.syntactic_help}, or "none"'
+
+    def parse(self, argument):
+        is_none = str(argument).lower() == "none"
+        return None if is_none else self._parser.parse(argument)
+
+    def flag_type(self):
+        return self._parser.flag_type()
 
 
 class _TupleParser(flags.ArgumentParser):
@@ -182,25 +217,38 @@ class _TupleParser(flags.ArgumentParser):
 
 def _define_setting_flags(presets, script):
     kind = type(next(iter(presets.values())))
-    types = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        values = {name: getattr(preset, field.name) for name, preset in presets.items()}
+        text = f"{field.metadata['help']} {_defaults(values)}"
+        parser = parser_of(kind, field.name)
+        if isinstance(parser, flags.BooleanParser):
+            flags.DEFINE_boolean(field.name, None, text, module_name=script)
+        else:
+            flags.DEFINE(parser, field.name, None, text, module_name=script)
+
+
+def parser_of(kind, name):
+    """The absl parser of the texts that a field takes on the command line.
+
+    Args:
+        kind: subclass of `Settings`.
+        name: str, the field.
+    """
+    return _parser(typing.get_type_hints(kind)[name])
+
+
+def _parser(wanted):
+    if typing.get_origin(wanted) is tuple:
+        return _TupleParser(typing.get_args(wanted)[0])
+    if type(None) in typing.get_args(wanted):
+        return _OptionalParser(_parser(typing.get_args(wanted)[0]))
     parsers = {
         bool: flags.BooleanParser,
         int: flags.IntegerParser,
         float: flags.FloatParser,
         str: flags.ArgumentParser,
     }
-    for field in dataclasses.fields(kind):
-        values = {name: getattr(preset, field.name) for name, preset in presets.items()}
-        text = f"{field.metadata['help']} {_defaults(values)}"
-        wanted = types[field.name]
-        if typing.get_origin(wanted) is tuple:
-            parser = _TupleParser(typing.get_args(wanted)[0])
-        else:
-            parser = parsers[wanted]()
-        if wanted is bool:
-            flags.DEFINE_boolean(field.name, None, text, module_name=script)
-        else:
-            flags.DEFINE(parser, field.name, None, text, module_name=script)
+    return parsers[wanted]()
 
 
 def _defaults(values):

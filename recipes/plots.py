@@ -38,7 +38,30 @@ def learning_curves(path, curves, title):
     figure.savefig(path, dpi=120)
 
 
-def accuracy_by_weight(path, panels, baseline, title):
+def logged_curves(path, panels, title):
+    """What was logged against the training step, a panel each.
+
+    Args:
+        path: str or path of the PNG file.
+        panels: {title of the vertical axis: {label: list of `(steps, values)`}}, one
+            per seed.
+        title: str.
+    """
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    for axes, (name, curves) in zip(figure.subplots(1, len(panels)), panels.items()):
+        for number, (label, runs) in enumerate(curves.items()):
+            for seed, (steps, values) in enumerate(runs):
+                own = {"label": label} if seed == 0 else {}
+                marker = "o" if len(steps) == 1 else None
+                axes.plot(steps, values, color=f"C{number}", marker=marker, **own)
+        axes.set(xlabel="step", ylabel=name)
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend()
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120)
+
+
+def accuracy_by_weight(path, panels, baseline, title, measure="accuracy"):
     """Accuracy against the weight in a loss, one panel per loss, as in Figure 2.
 
     Args:
@@ -46,6 +69,7 @@ def accuracy_by_weight(path, panels, baseline, title):
         panels: {title of the horizontal axis: {weight: list of accuracies}}.
         baseline: list of the single network's accuracies, drawn as a line.
         title: str.
+        measure: str, what is drawn, a fraction.
 
     References:
         EnsembleNet, Figure 2.
@@ -63,7 +87,7 @@ def accuracy_by_weight(path, panels, baseline, title):
             mean, error = _percent(baseline)
             axes.axhline(mean, color="grey", linestyle="--", label="single network")
             axes.axhspan(mean - error, mean + error, color="grey", alpha=0.2)
-        axes.set(xlabel=name, ylabel="accuracy in %")
+        axes.set(xlabel=name, ylabel=f"{measure} in %")
         axes.grid(alpha=0.3)
     rows[0].legend()
     figure.suptitle(title)

@@ -1,0 +1,98 @@
+"""Checkpoints from which training goes on as if it had never stopped."""
+
+import tensorflow as tf
+
+from ensemble_heads.keras_api import KERAS_3, keras
+from recipes.common import SettingError
+
+
+class Checkpoints:
+    """The newest states of a compiled model, its optimizer among them.
+
+    A checkpoint counts from the moment that TensorFlow's `checkpoint` file names it,
+    which it does once all of it is written; what a killed process left half-written
+    is never read.
+
+    Args:
+        folder: `Path`.
+        model: compiled `keras.Model`; its optimizer is built.
+        keep: int, how many of the newest to keep.
+    """
+
+    def __init__(self, folder, model, keep=2):
+        model.optimizer.build(model.trainable_variables)
+        self._folder = folder
+        self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self._checkpoint = tf.train.Checkpoint(
+            model=model,
+            optimizer=model.optimizer,
+            step=self._step,
+            random=_random_states(model),
+        )
+        self._manager = tf.train.CheckpointManager(
+            self._checkpoint, str(folder), max_to_keep=keep
+        )
+
+    def restore(self):
+        """Takes the newest state; returns its step, 0 where there is none.
+
+        Raises:
+            SettingError: it cannot be read, or is that of another model.
+        """
+        path = self._manager.latest_checkpoint
+        if path is None:
+            return 0
+        try:
+            status = self._checkpoint.restore(path)
+            status.assert_existing_objects_matched()
+        except (ValueError, AssertionError, tf.errors.OpError) as error:
+            reason = str(error).strip().splitlines()[0]
+            rule = (
+                f"hold checkpoints of this very model, but {path} does not fit it "
+                f"({reason}). Choose another folder, or pass --overwrite to start anew"
+            )
+            raise SettingError("workdir", rule, self._folder.parent) from error
+        return int(self._step)
+
+    def save(self, step):
+        """Writes the present state.
+
+        Args:
+            step: int, training steps made so far.
+
+        Raises:
+            SettingError: it cannot be written; the checkpoints before stay.
+        """
+        self._step.assign(step)
+        before = self._manager.latest_checkpoint
+        try:
+            self._manager.save(checkpoint_number=step)
+        except (OSError, tf.errors.OpError) as error:
+            self._remove_failed(step)
+            reason = str(error).strip().splitlines()[0]
+            kept = f"the one before, {before}, is kept" if before else "there is none"
+            rule = (
+                f"have room for checkpoints: the one of step {step} could not be "
+                f"written ({reason}); {kept}. The same command goes on from there"
+            )
+            raise SettingError("workdir", rule, self._folder.parent) from error
+
+    def _remove_failed(self, step):
+        """Gives back the room that a checkpoint took which came to nothing."""
+        for path in self._folder.glob(f"ckpt-{step}.*"):
+            path.unlink(missing_ok=True)
+
+
+def keep_random_states():
+    """Lets models built from now on draw dropout from states that can be saved."""
+    if not KERAS_3:
+        keras.backend.experimental.enable_tf_random_generator()
+
+
+def _random_states(model):
+    """States of the model's random numbers, which are no weights."""
+    layers = model._flatten_layers()
+    if KERAS_3:
+        return [g.state.value for layer in layers for g in layer._seed_generators]
+    makers = [getattr(layer, "_random_generator", None) for layer in layers]
+    return [m._generator for m in makers if getattr(m, "_generator", None) is not None]

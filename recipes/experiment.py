@@ -1,0 +1,162 @@
+"""What a recipe of long training runs tells the plumbing that all of them share."""
+
+import contextlib
+import dataclasses
+
+import tensorflow as tf
+
+import ensemble_heads as eh
+from ensemble_heads.keras_api import keras
+from ensemble_heads.strategies import NAMES as STRATEGIES
+from recipes import common
+from recipes.common import setting
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSettings(common.Settings):
+    """Settings of every long training run; a recipe adds its own."""
+
+    models: tuple[str, ...] = setting((), "Rows of the zoo, each a run per seed.")
+    seeds: int = setting(1, "Runs per model, with the seeds 0, 1, …")
+    steps: int = setting(1000, "Training steps.")
+    batch_size: int = setting(32, "Examples per step, over all replicas.")
+    evaluation_batch_size: int = setting(32, "Examples per step of evaluation.")
+    log_every: int = setting(100, "Steps between the points of a learning curve.")
+    checkpoint_every: int = setting(
+        1000, "Steps between checkpoints, a multiple of log_every."
+    )
+    evaluate_every: int = setting(
+        1000, "Steps between evaluations, a multiple of log_every."
+    )
+    strategy: str = setting("auto", f"Where to train: {', '.join(STRATEGIES)}.")
+    precision: str = setting(
+        "float32", "Keras' dtype policy: float32, mixed_bfloat16 or mixed_float16."
+    )
+    jit_compile: bool = setting(False, "Compile training steps by XLA.")
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_at_least(
+            1,
+            *("seeds", "steps", "batch_size", "evaluation_batch_size", "log_every"),
+            *("checkpoint_every", "evaluate_every"),
+        )
+        once = len(set(self.models)) == len(self.models) >= 1
+        self.require("models", once, "name at least one model, and each once")
+        for name in ("checkpoint_every", "evaluate_every"):
+            fits = getattr(self, name) % self.log_every == 0
+            self.require(name, fits, f"be a multiple of log_every={self.log_every}")
+        known = self.strategy in STRATEGIES
+        self.require("strategy", known, f"be one of {', '.join(STRATEGIES)}")
+        policies = ("float32", "mixed_bfloat16", "mixed_float16")
+        known = self.precision in policies
+        self.require("precision", known, f"be one of {', '.join(policies)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """A metric of the evaluation as the table shows it.
+
+    Attributes:
+        name: str, in the logs.
+        title: str, for people.
+        percent: bool, whether it is a fraction.
+    """
+
+    name: str
+    title: str
+    percent: bool = True
+
+
+class Experiment:
+    """What a recipe must say; subclasses define what raises here.
+
+    Attributes:
+        name: str, the recipe's.
+        title: str, for tables and plots.
+        measures: tuple of `Measure`, the first decides which run is best.
+        symbols: {setting: what plots call it}.
+        predictions: str, the usual name of the file of predictions.
+        scale_settings: names of settings that do not decide what a run gives, so that
+            a run may be gone on with under others.
+    """
+
+    name = None
+    title = None
+    measures = ()
+    symbols = {"distillation_weight": r"$\mu$", "ensemble_weight": r"$\lambda$"}
+    predictions = "predictions.csv"
+    scale_settings = ("models", "seeds", "evaluation_batch_size")
+
+    def is_affected(self, model, name):
+        """Whether a model, by its name, depends on a setting; for sweeps."""
+        raise NotImplementedError
+
+    def build(self, run):
+        """A new model that is not compiled; its weights depend on the seed alone."""
+        raise NotImplementedError
+
+    def compile(self, model, run):
+        """Compiles a model for training."""
+        raise NotImplementedError
+
+    def compile_evaluation(self, model, run):
+        """Compiles a model with the metrics that `measures` names."""
+        raise NotImplementedError
+
+    def training_data(self, run, start_step):
+        """Endless `tf.data.Dataset` of `(inputs, labels)`, from a step on."""
+        raise NotImplementedError
+
+    def evaluation_data(self, run):
+        """`tf.data.Dataset` of `(inputs, labels)`, every example once."""
+        raise NotImplementedError
+
+    def evaluation_examples(self, run):
+        """How many examples the evaluation must see; None where that is not known."""
+        return None
+
+    def sizes(self, model):
+        """{name: number} of a model's sizes, for the table."""
+        profile = eh.profile(model)
+        return {"parameters": profile.parameters, "flops": profile.flops}
+
+    def predict(self, model, run, path):
+        """Writes predictions to a file; returns how many examples."""
+        raise NotImplementedError
+
+    def export(self, model, run, path):
+        """Writes SavedModels to or into a new folder; returns their paths."""
+        raise NotImplementedError
+
+    def clear_errors(self):
+        """Context in which bad data end the program with a paragraph, not a trace."""
+        return contextlib.nullcontext()
+
+    def config(self, run):
+        """{setting: value} of all that decides what a run gives."""
+        settings = run.settings.as_dict()
+        kept = {k: v for k, v in settings.items() if k not in self.scale_settings}
+        return {"recipe": self.name, "model": run.model, "seed": run.seed, **kept}
+
+
+def evaluation_copy(model):
+    """A model that shares all variables, to be compiled with other metrics."""
+    if isinstance(model, eh.MultiHeadModel):
+        return model.with_parts()
+    return keras.Model(model.input, model.output, name=model.name)
+
+
+@keras.saving.register_keras_serializable(package="recipes")
+class Examples(keras.metrics.Metric):
+    """Counts the examples that an evaluation sees."""
+
+    def __init__(self, name="examples", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.count = self.add_weight(name="count", initializer="zeros")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.count.assign_add(tf.cast(tf.shape(y_true)[0], self.count.dtype))
+
+    def result(self):
+        return self.count

@@ -1,0 +1,105 @@
+"""Folders and files of runs: writable, of one configuration, whole or not there."""
+
+import json
+import os
+import shutil
+
+from recipes.common import SettingError
+
+CONFIG = "config.json"
+
+
+def make_writable(path):
+    """Makes a folder where it is missing.
+
+    Raises:
+        SettingError: it cannot be made or written to.
+    """
+    probe = path / f".{CONFIG}.probe"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        rule = f"be a folder that can be written ({error.strerror})"
+        raise SettingError("workdir", rule, path) from error
+
+
+def keep_config(path, config):
+    """Writes a folder's `config.json`, or checks the one that is there.
+
+    Args:
+        path: `Path` of the folder.
+        config: dict for JSON, all that decides what is computed there.
+
+    Raises:
+        SettingError: the folder has another configuration.
+    """
+    config = json.loads(json.dumps(config))  # as it will be read: no tuples
+    file = path / CONFIG
+    if file.exists():
+        _check_same(path, _read(file), config)
+    else:
+        write_whole(file, json.dumps(config, indent=2) + "\n")
+
+
+def write_whole(path, text):
+    """Writes a text file as a whole or not at all."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished.write_text(text, encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+def read_json_lines(path, key):
+    """The records of a file of JSON lines, those left out that were cut off.
+
+    Args:
+        path: `Path`, need not exist.
+        key: str that a record must have.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    records = []
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue  # cut off when a computer went down: what it told is done again
+        if isinstance(record, dict) and key in record:
+            records.append(record)
+    return records
+
+
+def write_json_lines(path, records):
+    """Writes the file as a whole, so that a line that was cut off goes."""
+    write_whole(path, "".join(json.dumps(record) + "\n" for record in records))
+
+
+def remove(path):
+    """Removes a file or folder where there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _read(file):
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+
+
+def _check_same(path, found, config):
+    if found == config:
+        return
+    remedy = "Choose another folder, or pass --overwrite to throw those runs away"
+    if not isinstance(found, dict):
+        rule = f"hold a {CONFIG} that can be read. {remedy}"
+    else:
+        keys = sorted(found.keys() | config.keys())
+        there = [k for k in keys if found.get(k) != config.get(k)]
+        names = "; ".join(
+            f"{k} is {found.get(k)} there and {config.get(k)} here" for k in there
+        )
+        rule = f"hold no runs of other settings, but {names}. {remedy}"
+    raise SettingError("workdir", rule, path)

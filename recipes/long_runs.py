@@ -1,0 +1,181 @@
+"""Recipes of long training runs: train, evaluate, predict, export, report.
+
+A recipe subclasses `experiment.Experiment` with what varies and calls
+`long_runs.run(ItsExperiment, PRESETS)` as its last line. Every run has a folder of its
+own in the workdir. The same command goes on where it was stopped.
+"""
+
+import functools
+import json
+import sys
+import time
+from pathlib import Path
+
+from absl import flags
+from rich.console import Console
+
+from ensemble_heads import provenance
+from recipes import common, folders, long_training, sweeps
+from recipes.common import SettingError
+from recipes.progress import StepsProgress
+from recipes.run_folder import RunFolder
+from recipes.run_table import write_report
+
+COMMANDS = ("train", "evaluate", "predict", "export", "report")
+EVALUATION = "evaluation.json"
+
+
+def run(make_experiment, presets):
+    """Runs a recipe from the command line.
+
+    Args:
+        make_experiment: callable `(settings, path of the workdir) -> Experiment`.
+        presets: {name: `TrainingSettings`}; the first is the default.
+    """
+    script = sys.argv[0]  # the module that `--help` shows the flags of
+    flags.DEFINE_multi_string(
+        "sweep",
+        [],
+        "A setting and its values, such as distillation_weight=0,1,2,3: a run for "
+        "each, times --seeds. Several are combined.",
+        module_name=script,
+    )
+    flags.DEFINE_string(
+        "run",
+        None,
+        "Evaluate, predict, export: the run to take, by the name of its folder. "
+        "Default: the best one that is finished; to evaluate, all of them.",
+        module_name=script,
+    )
+    flags.DEFINE_string(
+        "output",
+        None,
+        "Predict, export: the file or folder to write. Default: in the run's folder.",
+        module_name=script,
+    )
+    common.run(functools.partial(_main, make_experiment), presets, COMMANDS)
+
+
+class Session:
+    """One call of a recipe: its runs and the folder they are in.
+
+    Args:
+        experiment: `Experiment`.
+        runs: list of `Run`.
+        path: `Path`, the workdir.
+        overwrite: bool, throw away what earlier runs left.
+    """
+
+    def __init__(self, experiment, runs, path, overwrite=False):
+        self.experiment, self.runs = experiment, runs
+        self.path, self._overwrite = path, overwrite
+        self.console = Console(highlight=False)
+
+    def folder(self, run, write=False):
+        """`RunFolder` of a run; to write, it is made and its configuration checked."""
+        line = provenance.tensorflow_line()
+        config = {**self.experiment.config(run), "tensorflow": line}
+        return RunFolder(
+            self.path / run.key,
+            config if write else None,
+            overwrite=write and self._overwrite,
+        )
+
+    def train(self):
+        """Trains every run that is not finished, then reports on all of them."""
+        progress = StepsProgress(self.console, self.runs[0].settings.batch_size)
+        with progress:
+            for number, run in enumerate(self.runs, start=1):
+                folder = self.folder(run, write=True)
+                progress.name_run(f"run {number} of {len(self.runs)}: {run.key}")
+                if folder.result() is not None:
+                    progress.print(f"{run.key} is finished and kept.")
+                    continue
+                progress.print(f"Run {number} of {len(self.runs)}: {run.key}")
+                begin = time.monotonic()
+                long_training.train(self.experiment, run, folder, progress)
+                seconds = time.monotonic() - begin
+                progress.print(f"{run.key} took {seconds:.0f} s.")
+        self.report()
+
+    def report(self):
+        """Writes and prints the table and plots of the runs that are finished."""
+        found = [(run, self.folder(run)) for run in self.runs]
+        finished = [(run, folder) for run, folder in found if folder.result()]
+        if not finished:
+            raise self._nothing("finished run")
+        for run, folder in found:
+            if folder.result() is None:
+                self.console.print(f"{run.key} is not finished, and left out.")
+        write_report(self.experiment, finished, self.path, self.console)
+        self.console.print(f"All files are in {self.path}/", soft_wrap=True)
+
+    def evaluate(self):
+        """Evaluates the newest checkpoints of the runs."""
+        runs = [self._named(flags.FLAGS.run)] if flags.FLAGS.run else self.runs
+        with StepsProgress(self.console, runs[0].settings.batch_size) as progress:
+            for run in runs:
+                progress.name_run(run.key)
+                folder = self.folder(run)
+                _, copy, step = long_training.restored(self.experiment, run, folder)
+                evaluate = long_training.Evaluator(self.experiment, run, copy, progress)
+                values = {"step": step, **evaluate()}
+                text = json.dumps(values, indent=2) + "\n"
+                folders.write_whole(folder.path / EVALUATION, text)
+                progress.print(f"{run.key}, step {step:,}:")
+                for name, value in values.items():
+                    progress.print(f"  {name} {value:.6g}")
+
+    def predict(self):
+        """Writes the predictions of one run."""
+        run = self._chosen()
+        folder = self.folder(run)
+        model, _, step = long_training.restored(self.experiment, run, folder)
+        path = Path(flags.FLAGS.output or folder.path / self.experiment.predictions)
+        self.console.print(f"{run.key}, step {step:,}")
+        examples = self.experiment.predict(model, run, path)
+        self.console.print(f"{examples:,} predictions are in {path}", soft_wrap=True)
+
+    def export(self):
+        """Writes one run's model for serving."""
+        run = self._chosen()
+        folder = self.folder(run)
+        model, _, step = long_training.restored(self.experiment, run, folder)
+        path = Path(flags.FLAGS.output or folder.path / f"serving/{step}")
+        for name in self.experiment.export(model, run, path):
+            self.console.print(f"{run.key}, step {step:,}: {name}", soft_wrap=True)
+
+    def _chosen(self):
+        if flags.FLAGS.run:
+            return self._named(flags.FLAGS.run)
+        measure = self.experiment.measures[0].name
+        results = [(self.folder(run).result(), run) for run in self.runs]
+        finished = [(one["metrics"][measure], run) for one, run in results if one]
+        if finished:
+            return max(finished, key=lambda pair: pair[0])[1]
+        if len(self.runs) == 1:
+            return self.runs[0]
+        raise self._nothing("finished run to choose from")
+
+    def _named(self, key):
+        for run in self.runs:
+            if run.key == key:
+                return run
+        keys = ", ".join(run.key for run in self.runs)
+        raise SettingError("run", f"be one of {keys}", key)
+
+    def _nothing(self, what):
+        return SettingError("workdir", f"hold a {what}: train first", self.path)
+
+
+def _main(make_experiment, settings, options):
+    swept = sweeps.parse(type(settings), flags.FLAGS.sweep)
+    line = provenance.tensorflow_line()
+    script = Path(sys.argv[0]).stem
+    default = Path(common.DEFAULT_FOLDER, script, f"{options.preset}_tf{line}")
+    path = options.workdir or default
+    experiment = make_experiment(settings, path)
+    runs = sweeps.runs_of(settings, swept, experiment.is_affected)
+    session = Session(experiment, runs, path, options.overwrite)
+    with experiment.clear_errors():
+        getattr(session, options.command)()

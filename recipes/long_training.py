@@ -1,0 +1,261 @@
+"""One long training run that can be stopped at any moment and goes on unharmed."""
+
+import math
+import signal
+import sys
+import threading
+import time
+
+import tensorflow as tf
+
+import ensemble_heads as eh
+from ensemble_heads import provenance
+from ensemble_heads.keras_api import keras
+from recipes.checkpoints import Checkpoints, keep_random_states
+from recipes.common import SettingError
+from recipes.experiment import evaluation_copy
+
+STOPPED = 128 + signal.SIGTERM  # the exit code of a process that SIGTERM ended
+
+
+def build(experiment, run):
+    """(model compiled for training, its copy compiled for evaluation), on its devices.
+
+    Args:
+        experiment: `Experiment`.
+        run: `Run`.
+    """
+    keras.mixed_precision.set_global_policy(run.settings.precision)
+    keep_random_states()
+    keras.utils.set_random_seed(run.seed)
+    with eh.strategy(run.settings.strategy).scope():
+        model = experiment.build(run)
+        experiment.compile(model, run)
+        copy = evaluation_copy(model)
+        experiment.compile_evaluation(copy, run)
+    return model, copy
+
+
+def restored(experiment, run, folder):
+    """As `build`, with the newest checkpoint of the run; and that one's step.
+
+    Raises:
+        SettingError: there is no checkpoint, or that of another model.
+    """
+    model, copy = build(experiment, run)
+    step = Checkpoints(folder.checkpoints, model).restore()
+    if not step:
+        rule = f"hold a checkpoint of the run {run.key}: train it first"
+        raise SettingError("workdir", rule, folder.path)
+    return model, copy, step
+
+
+def train(experiment, run, folder, progress):
+    """Trains a run to its end, from its newest checkpoint on; returns its result.
+
+    The weights at the end are those of a run that was never stopped, on the same
+    machine: the order of the data, what is drawn from it, and the states of dropout
+    and optimizer all go on where they were. SIGTERM, the notice of a machine that is
+    taken away, saves at once and ends the process with code 143.
+
+    Args:
+        experiment: `Experiment`.
+        run: `Run`.
+        folder: `RunFolder`.
+        progress: `StepsProgress`.
+
+    Raises:
+        SettingError: a checkpoint that does not fit or cannot be written, or a loss
+            that is no longer finite.
+    """
+    model, copy = build(experiment, run)
+    checkpoints = Checkpoints(folder.checkpoints, model)
+    step = checkpoints.restore()
+    folder.forget_after(step)
+    settings = run.settings
+    evaluator = Evaluator(experiment, run, copy, progress)
+    if step < settings.steps:
+        loop = _Loop(run, folder, checkpoints, evaluator, progress, step)
+        with loop.preemption:
+            model.fit(
+                experiment.training_data(run, step),
+                steps_per_epoch=settings.steps - step,
+                shuffle=False,  # the data set does it; Keras 3 warns otherwise
+                verbose=0,
+                callbacks=[loop],
+            )
+            if loop.preemption.noticed:
+                progress.print(f"Stopped by SIGTERM; saved at step {loop.step}.")
+                sys.exit(STOPPED)
+    result = {
+        **{"run": run.key, "method": run.method, "model": run.model, "seed": run.seed},
+        **{"changes": run.changes, "step": settings.steps},
+        "metrics": _last_evaluation(folder, settings.steps) or evaluator(),
+        "sizes": experiment.sizes(model),
+        "examples_per_second": _speed(folder.log),
+        **provenance.describe(),
+    }
+    folder.finish(result)
+    return result
+
+
+class Evaluator:
+    """Evaluates a model on all of the evaluation data.
+
+    Args:
+        experiment: `Experiment`.
+        run: `Run`.
+        model: compiled by `Experiment.compile_evaluation`.
+        progress: `StepsProgress`.
+    """
+
+    def __init__(self, experiment, run, model, progress):
+        self._experiment, self._run = experiment, run
+        self._model, self._progress = model, progress
+
+    def __call__(self):
+        """{metric: float}, "examples" among them.
+
+        Raises:
+            RuntimeError: another number of examples was seen than there are.
+        """
+        with self._progress.evaluating() as callback:
+            logs = self._model.evaluate(
+                self._experiment.evaluation_data(self._run),
+                verbose=0,
+                callbacks=[callback],
+                return_dict=True,
+            )
+        logs = {k: float(v) for k, v in logs.items() if k != "loss"}
+        expected = self._experiment.evaluation_examples(self._run)
+        if expected is not None and logs["examples"] != expected:
+            raise RuntimeError(
+                f"The evaluation must see {expected} examples exactly once, "
+                f"but saw {logs['examples']:.0f}"
+            )
+        return logs
+
+
+class Preemption:
+    """Notices SIGTERM while it is entered, in place of ending the process.
+
+    Attributes:
+        noticed: bool.
+    """
+
+    noticed = False
+
+    def __enter__(self):
+        self._is_main = threading.current_thread() is threading.main_thread()
+        if self._is_main:  # only there can signals be handled
+            self._before = signal.signal(signal.SIGTERM, self._notice)
+        return self
+
+    def __exit__(self, *exception):
+        if self._is_main:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def _notice(self, number, frame):
+        self.noticed = True
+
+
+class _Loop(keras.callbacks.Callback):
+    """Logs, evaluates and saves in the middle of one long epoch."""
+
+    def __init__(self, run, folder, checkpoints, evaluator, progress, step):
+        super().__init__()
+        self._settings, self._folder = run.settings, folder
+        self._checkpoints, self._evaluator = checkpoints, evaluator
+        self._progress, self._start = progress, step
+        self._writer = tf.summary.create_file_writer(str(folder.tensorboard))
+        self.step = self._saved = step
+        self.preemption = Preemption()
+
+    def on_train_begin(self, logs=None):
+        self._progress.start_run(self.step, self._settings.steps)
+        self._restart_clock()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step = self._start + batch + 1
+        self._progress.advance(self.step)
+        settings, last = self._settings, self.step == self._settings.steps
+        if last or self.step % settings.log_every == 0:
+            self._log(logs or {})
+            if last or self.step % settings.evaluate_every == 0:
+                self._log_evaluation()
+            if last or self.step % settings.checkpoint_every == 0:
+                self._save()
+            self._restart_clock()
+        if self.preemption.noticed:
+            if self._saved < self.step:
+                self._save()
+            self.model.stop_training = True
+
+    def on_train_end(self, logs=None):
+        self._writer.close()
+
+    def _log(self, logs):
+        seconds = time.perf_counter() - self._clock
+        values = {key: float(value) for key, value in logs.items()}
+        if not math.isfinite(values["loss"]):
+            rule = (
+                f"be one at which training stays finite, but the loss is "
+                f"{values['loss']} by step {self.step}; the checkpoint of step "
+                f"{self._saved} is kept"
+            )
+            rate = self._settings.learning_rate
+            raise SettingError("learning_rate", rule, rate)
+        examples = (self.step - self._clock_step) * self._settings.batch_size
+        values |= {
+            "learning_rate": float(tf.convert_to_tensor(self._learning_rate())),
+            "examples_per_second": examples / seconds,
+        }
+        self._add("train", values)
+        self._progress.print(
+            f"step {self.step:,} of {self._settings.steps:,}  "
+            f"loss {values['loss']:.4g}  "
+            f"{values['examples_per_second']:,.0f} examples/s"
+        )
+        self.model.reset_metrics()
+
+    def _log_evaluation(self):
+        values = self._evaluator()
+        self._add("evaluation", values)
+        shown = "  ".join(f"{key} {value:.4f}" for key, value in values.items())
+        self._progress.print(f"  evaluated: {shown}")
+
+    def _save(self):
+        self._checkpoints.save(self.step)
+        self._saved = self.step
+
+    def _add(self, part, values):
+        named = {f"{part}_{key}": value for key, value in values.items()}
+        self._folder.add({"step": self.step, **named})
+        with self._writer.as_default():
+            for key, value in values.items():
+                tf.summary.scalar(f"{part}/{key}", value, step=self.step)
+
+    def _restart_clock(self):
+        self._clock, self._clock_step = time.perf_counter(), self.step
+
+    def _learning_rate(self):
+        optimizer = self.model.optimizer
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        return optimizer.learning_rate
+
+
+def _last_evaluation(folder, step):
+    """Metrics that were logged after a step, or None."""
+    start = "evaluation_"
+    for record in reversed(folder.log):
+        found = {k[len(start) :]: v for k, v in record.items() if k.startswith(start)}
+        if found and record["step"] == step:
+            return found
+    return None
+
+
+def _speed(log):
+    """Median examples per second over the logged intervals, the first left out."""
+    speeds = [r["train_examples_per_second"] for r in log if "train_loss" in r]
+    speeds = sorted(speeds[1:] or speeds)
+    return speeds[len(speeds) // 2] if speeds else None

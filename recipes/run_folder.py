@@ -1,0 +1,84 @@
+"""The folder of one long run: what it is, how far it came, what it gave."""
+
+import csv
+import json
+from pathlib import Path
+
+from recipes import folders
+
+LOG = "metrics.jsonl"
+LOG_CSV = "metrics.csv"
+RESULT = "result.json"
+CHECKPOINTS = "checkpoints"
+TENSORBOARD = "tensorboard"
+OWN = (folders.CONFIG, LOG, LOG_CSV, RESULT, CHECKPOINTS, TENSORBOARD)
+
+
+class RunFolder:
+    """One training run on disk.
+
+    Holds `config.json` (as run), `checkpoints/`, `metrics.jsonl` and the same as
+    `metrics.csv` (a record per logged step), `tensorboard/`, and once the run is
+    finished `result.json`.
+
+    Args:
+        path: str or path, made where it is missing.
+        config: dict for JSON, all that decides what the run gives; None reads a
+            folder that must be there.
+        overwrite: bool, remove what an earlier run left, and nothing else.
+
+    Attributes:
+        path: `Path`.
+        log: list of dict, each with the "step" after which it was taken.
+
+    Raises:
+        SettingError: a folder that cannot be written, or of another configuration.
+    """
+
+    def __init__(self, path, config=None, overwrite=False):
+        self.path = Path(path)
+        if config is not None:
+            folders.make_writable(self.path)
+            if overwrite:
+                for name in OWN:
+                    folders.remove(self.path / name)
+            folders.keep_config(self.path, config)
+        self.log = folders.read_json_lines(self.path / LOG, "step")
+
+    @property
+    def checkpoints(self):
+        return self.path / CHECKPOINTS
+
+    @property
+    def tensorboard(self):
+        return self.path / TENSORBOARD
+
+    def result(self):
+        """What `finish` was given, or None."""
+        path = self.path / RESULT
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def forget_after(self, step):
+        """Drops what was logged after a step: it will be done again."""
+        self.log = [record for record in self.log if record["step"] <= step]
+        self._write_log()
+
+    def add(self, record):
+        """Logs a dict for JSON that has a "step"."""
+        self.log.append(record)
+        self._write_log()
+
+    def finish(self, result):
+        """Marks the run as finished with a dict for JSON."""
+        text = json.dumps(result, indent=2) + "\n"
+        folders.write_whole(self.path / RESULT, text)
+
+    def _write_log(self):
+        folders.write_json_lines(self.path / LOG, self.log)
+        columns = list(dict.fromkeys(key for record in self.log for key in record))
+        unfinished = self.path / f".{LOG_CSV}.unfinished"
+        with open(unfinished, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(self.log)
+        unfinished.replace(self.path / LOG_CSV)

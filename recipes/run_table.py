@@ -1,0 +1,125 @@
+"""The table and the plots of finished long runs."""
+
+import numbers
+
+from recipes import plots, results
+from recipes.results import Column, mean_and_error
+
+TABLE_CSV = "table.csv"
+TABLE_MARKDOWN = "table.md"
+LEARNING_CURVES = "learning_curves.png"
+WEIGHT_PLOT = "{measure}_by_{setting}.png"
+
+
+def write_report(experiment, finished, path, console):
+    """Writes table and plots to a folder and prints the table.
+
+    Args:
+        experiment: `Experiment`.
+        finished: list of (`Run`, `RunFolder`) that have results.
+        path: `Path` of the folder.
+        console: `rich.console.Console`.
+    """
+    methods = {}
+    for run, folder in finished:
+        methods.setdefault(run.method, []).append(folder.result())
+    rows, columns = list(methods.items()), _columns(experiment, finished)
+    results.write_csv(path / TABLE_CSV, columns, rows)
+    markdown = results.markdown_table(columns, rows)
+    (path / TABLE_MARKDOWN).write_text(markdown, encoding="utf-8")
+    _plot(experiment, finished, path)
+    console.print()
+    console.print(results.rich_table(columns, rows, title=experiment.title))
+    console.print("mean ± standard error of the mean over the seeds.")
+
+
+def _columns(experiment, finished):
+    columns = [
+        Column("method", lambda row: row[0], {"method": lambda row: row[0]}),
+        Column(
+            "seeds", lambda row: str(len(row[1])), {"seeds": lambda row: len(row[1])}
+        ),
+    ]
+    columns += [_measure_column(measure) for measure in experiment.measures]
+    for name in finished[0][1].result()["sizes"]:
+        columns.append(_size_column(name))
+    speed = {"examples_per_second": lambda row: row[1][0]["examples_per_second"]}
+    columns.append(Column("examples/s", _speed, speed))
+    return columns
+
+
+def _measure_column(measure):
+    def pair(row):
+        return mean_and_error([one["metrics"][measure.name] for one in row[1]])
+
+    def text(row):
+        if measure.percent:
+            return results.percent(*pair(row))
+        mean, error = pair(row)
+        return f"{mean:.4g} ± {results.NOT_KNOWN if error is None else f'{error:.2g}'}"
+
+    title = f"{measure.title} %" if measure.percent else measure.title
+    values = {
+        measure.name: lambda row: pair(row)[0],
+        f"{measure.name}_standard_error": lambda row: pair(row)[1],
+    }
+    return Column(title, text, values)
+
+
+def _size_column(name):
+    def value(row):
+        return row[1][0]["sizes"][name]
+
+    def text(row):
+        return f"{value(row) / 1e6:,.3f} M"
+
+    return Column(name.replace("_", " "), text, {name: value})
+
+
+def _speed(row):
+    speed = row[1][0]["examples_per_second"]
+    return results.NOT_KNOWN if speed is None else f"{speed:,.0f}"
+
+
+def _plot(experiment, finished, path):
+    measure = experiment.measures[0]
+    keys = {"train_loss": "training loss"}
+    keys[f"evaluation_{measure.name}"] = measure.title
+    panels = {title: _curves(finished, key) for key, title in keys.items()}
+    plots.logged_curves(path / LEARNING_CURVES, panels, experiment.title)
+    baseline = [
+        folder.result()["metrics"][measure.name]
+        for run, folder in finished
+        if not run.changes
+    ]
+    for setting, points in _by_setting(finished, measure.name).items():
+        name = WEIGHT_PLOT.format(measure=measure.name, setting=setting)
+        label = experiment.symbols.get(setting, setting.replace("_", " "))
+        panel = {label: points}
+        title = measure.title
+        plots.accuracy_by_weight(
+            path / name, panel, baseline, experiment.title, measure=title
+        )
+
+
+def _curves(finished, key):
+    """{method: list of (steps, values), one per seed}."""
+    curves = {}
+    for run, folder in finished:
+        points = [(r["step"], r[key]) for r in folder.log if key in r]
+        if points:
+            curves.setdefault(run.method, []).append(tuple(zip(*points)))
+    return curves
+
+
+def _by_setting(finished, measure):
+    """{setting swept alone over numbers: {value: list of results}}."""
+    found = {}
+    for run, folder in finished:
+        if len(run.changes) != 1:
+            continue
+        ((setting, value),) = run.changes.items()
+        if isinstance(value, numbers.Real):
+            points = found.setdefault(setting, {}).setdefault(value, [])
+            points.append(folder.result()["metrics"][measure])
+    return found
