@@ -1,8 +1,8 @@
 """Random frames straight from files on this machine's disks, by arithmetic.
 
 The frames of a video lie in its record at a constant stride. So the drawn ones are
-copied from the mapped file; of the others only the lengths are looked at. Records that
-are laid out in another way are parsed whole.
+copied from the mapped file, after a look at what stands before each; the others are not
+even read. Records that are laid out in another way are parsed whole.
 
 The checksums of the data are not verified, since that would mean reading all of them.
 """
@@ -13,8 +13,7 @@ import numpy as np
 
 from datasets import frame_draws, record_checks, record_errors, wire_format
 from datasets import tfrecord_framing as framing
-
-_BLOCK = 32  # records a call: one costs some 30 microseconds, a call some 100
+from datasets.record_order import BLOCK
 
 
 def drawn_blocks(path, key, epoch, form, keep, bad):
@@ -40,35 +39,15 @@ def drawn_blocks(path, key, epoch, form, keep, bad):
             return
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     places, block = _Places(path, data, form, bad), []
-    for number, start, end in places.records():
-        found = places.find(number, start, end) if keep(number) else None
+    for place in places.records():
+        found = places.find(*place) if keep(place[0]) else None
         if found is not None:
-            block.append((number, *found))
-        if len(block) == _BLOCK:
-            yield _gather(block, key, epoch, form)
+            block.append((place, *found))
+        if len(block) == BLOCK:
+            yield places.gather(block, key, epoch)
             block = []
     if block:
-        yield _gather(block, key, epoch, form)
-
-
-def _gather(block, key, epoch, form):
-    numbers, contexts, counts, tables = zip(*block)
-    numbers = np.array(numbers, np.int64)
-    drawn = frame_draws.draw(
-        form.random_frames,
-        np.minimum(counts, form.max_frames),
-        form.seed,
-        np.full(len(block), epoch),
-        np.full(len(block), key),
-        numbers,
-    )
-    frames = np.empty((len(block), form.random_frames, form.width), np.uint8)
-    for row, (of_record, chosen) in enumerate(zip(tables, drawn)):
-        first = 0
-        for name, size in form.features.items():
-            frames[row, :, first : first + size] = of_record[name][chosen, -size:]
-            first += size
-    return {"record": list(contexts), "number": numbers, "frames": frames}
+        yield places.gather(block, key, epoch)
 
 
 class _Places:
@@ -110,11 +89,50 @@ class _Places:
         try:
             return self._arithmetic(start, end)
         except ValueError:
-            try:
-                return self._parsed(number, bytes(self._data[start:end]))
-            except record_errors.RecordError as error:
-                self._refuse(error)
-                return None
+            return self._parsed(number, start, end)
+
+    def gather(self, block, key, epoch):
+        """What `drawn_blocks` yields, of what `find` found."""
+        form = self._form
+        numbers = np.array([place[0] for place, *_ in block], np.int64)
+        counts = np.minimum([count for _, _, count, _ in block], form.max_frames)
+        drawn = frame_draws.draw(
+            form.random_frames,
+            counts,
+            form.seed,
+            np.full(len(block), epoch),
+            np.full(len(block), key),
+            numbers,
+        )
+        frames = np.empty((len(block), form.random_frames, form.width), np.uint8)
+        good = []
+        for row, (place, _, count, tables) in enumerate(block):
+            if not self._copy(tables, drawn[row], frames[row]):
+                # The record is not what it seemed to be.
+                parsed = self._parsed(*place)
+                if parsed is None:
+                    continue
+                if parsed[1] != count:
+                    raise AssertionError("frames that fill no table were counted")
+                self._copy(parsed[2], drawn[row], frames[row])
+            good.append(row)
+        return {
+            "record": [block[row][1] for row in good],
+            "number": numbers[good],
+            "frames": frames[good] if len(good) < len(block) else frames,
+        }
+
+    def _copy(self, tables, chosen, out):
+        """Copies the chosen frames; False if they do not start as frames do."""
+        first = 0
+        for name, prefix in self._prefixes.values():
+            size = self._form.features[name]
+            rows = tables[name][chosen]
+            if (rows[:, : len(prefix)] != prefix).any():
+                return False
+            out[:, first : first + size] = rows[:, len(prefix) :]
+            first += size
+        return True
 
     def _arithmetic(self, start, end):
         context, tables = b"", {}
@@ -145,12 +163,16 @@ class _Places:
         if rest or not count:
             raise ValueError("frames of another size")
         table = np.ndarray((count, stride), np.uint8, self._data, value)
-        if (table[:, : len(prefix)] != prefix).any():
-            raise ValueError("frames of different sizes")
         return name, table
 
-    def _parsed(self, number, serialized):
-        parsed = record_checks.check(serialized, self._path, number, self._form)
+    def _parsed(self, number, start, end):
+        """The same as `_arithmetic` for any record; None if it is refused."""
+        serialized = self._data[start:end]
+        try:
+            parsed = record_checks.check(serialized, self._path, number, self._form)
+        except record_errors.RecordError as error:
+            self._refuse(error)
+            return None
         lists, tables = parsed.feature_lists.feature_list, {}
         for name, prefix in self._prefixes.values():
             values = [frame.bytes_list.value[0] for frame in lists[name].feature]
@@ -158,8 +180,7 @@ class _Places:
             before = np.broadcast_to(prefix, (len(values), len(prefix)))
             tables[name] = np.concatenate([before, table], axis=1)
         context = parsed.context.SerializeToString(deterministic=True)
-        context = wire_format.field(wire_format.CONTEXT, context)
-        return context, len(values), tables
+        return wire_format.field(wire_format.CONTEXT, context), len(values), tables
 
     def _refuse(self, error):
         if self._bad is None:

@@ -9,8 +9,8 @@ from google.protobuf.message import DecodeError
 
 from datasets import record_errors
 from datasets import youtube8m_records as records
+from datasets.record_order import BLOCK
 
-_BLOCK = 16
 _LISTS = {"int64_list": "int64", "float_list": "float", "bytes_list": "bytes"}
 
 
@@ -64,7 +64,7 @@ def good_blocks(path, form, keep, bad):
             else:
                 block["record"].append(serialized)
                 block["number"].append(number)
-        if len(block["number"]) == _BLOCK:
+        if len(block["number"]) == BLOCK:
             yield block
             block = {"record": [], "number": []}
         number += 1

@@ -2,6 +2,9 @@
 
 import tensorflow as tf
 
+# Records that are taken from a file before it is the next file's turn.
+BLOCK = 32
+
 _FOREVER = 2**62
 # Seeds of the library's own draws must not move with the user's global seed.
 _GLOBAL_SEED = 1
@@ -12,6 +15,7 @@ def batches_by_epoch(
     read,
     to_batches,
     *,
+    in_blocks,
     seed,
     shuffle,
     shuffle_buffer,
@@ -23,12 +27,14 @@ def batches_by_epoch(
     """Dataset of batches, epoch after epoch; every epoch ends with its last record.
 
     The order of an epoch follows from (seed, epoch) alone: files are permuted, read
-    `cycle_length` at a time, one record of each in turn, and shuffled in a buffer.
+    `cycle_length` at a time, `BLOCK` records of each in turn, and shuffled in a buffer.
 
     Args:
         files: int, how many there are.
-        read: callable, (file, epoch) int64 scalars -> dataset of its records, dicts.
+        read: callable, (file, epoch) int64 scalars -> dataset of its records, dicts,
+            or of blocks of `BLOCK` records.
         to_batches: callable, dataset of records -> dataset of batches.
+        in_blocks: bool, whether `read` gives blocks, of this worker's records only.
         seed: int.
         shuffle: bool; False keeps the order of the files.
         shuffle_buffer: int, records; below 2 permutes the files only.
@@ -42,6 +48,11 @@ def batches_by_epoch(
     by_files = files >= count
     end = _FOREVER if epochs is None else epochs
 
+    def own(records):
+        if by_files or in_blocks:
+            return records
+        return records.filter(lambda record: record["number"] % count == index)
+
     def one_epoch(epoch):
         if not tf.executing_eagerly():
             tf.random.set_seed(_GLOBAL_SEED)  # of this function's graph only
@@ -51,11 +62,14 @@ def batches_by_epoch(
             order = tf.random.experimental.stateless_shuffle(order, seed=key)
         chosen = order[index::count] if by_files else order
         records = tf.data.Dataset.from_tensor_slices(chosen).interleave(
-            lambda file: _numbered(read(file, epoch), epoch, by_files, index, count),
+            lambda file: own(read(file, epoch)),
             cycle_length=min(cycle_length, files),
+            block_length=1 if in_blocks else BLOCK,
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
+        if in_blocks:
+            records = records.unbatch()
         if shuffle and shuffle_buffer > 1:
             records = records.shuffle(
                 shuffle_buffer,
@@ -66,10 +80,3 @@ def batches_by_epoch(
         return to_batches(records)
 
     return tf.data.Dataset.range(start_epoch, max(end, start_epoch)).flat_map(one_epoch)
-
-
-def _numbered(records, epoch, by_files, index, count):
-    if not by_files:
-        records = records.filter(lambda record: record["number"] % count == index)
-    epochs = tf.data.Dataset.from_tensors(epoch).repeat()
-    return tf.data.Dataset.zip((records, epochs))

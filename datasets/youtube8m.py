@@ -165,6 +165,7 @@ def load(
         len(paths),
         source.read,
         lambda records: source.to_batches(records, batch_size, drop_remainder),
+        in_blocks=source.in_blocks,
         seed=seed,
         shuffle=shuffle,
         shuffle_buffer=shuffle_buffer,

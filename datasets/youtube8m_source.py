@@ -1,5 +1,6 @@
 """How the records of YouTube-8M files are read and made batches of."""
 
+import numpy as np
 import tensorflow as tf
 
 from datasets import (
@@ -41,26 +42,27 @@ class Source:
             and local
             and not verify_checksums
         )
+        # Whether `read` gives blocks of records, which Python makes.
+        self.in_blocks = self._by_arithmetic or bad is not None
 
     def read(self, file, epoch):
         """Dataset of the records of a file; both are int64 scalars."""
-        files = tf.data.Dataset.from_tensors(file).repeat()
-        if self._by_arithmetic or self._bad is not None:
-            records = self._from_python(file, epoch)
-        else:
-            path = tf.gather(tf.constant(self._paths), file)
-            records = tf.data.TFRecordDataset(path, buffer_size=_READ_BUFFER)
-            numbers = tf.data.Dataset.range(1 << 62)
-            records = tf.data.Dataset.zip({"record": records, "number": numbers})
-        return tf.data.Dataset.zip((records, files)).map(
-            lambda record, file: {**record, "file": file}
-        )
+        if self.in_blocks:
+            return self._from_python(file, epoch)
+        path = tf.gather(tf.constant(self._paths), file)
+        parts = {
+            "record": tf.data.TFRecordDataset(path, buffer_size=_READ_BUFFER),
+            "number": tf.data.Dataset.range(1 << 62),
+            "file": tf.data.Dataset.from_tensors(file).repeat(),
+            "epoch": tf.data.Dataset.from_tensors(epoch).repeat(),
+        }
+        return tf.data.Dataset.zip(parts)
 
     def to_batches(self, records, batch_size, drop_remainder):
         """Batches of records, or of segments."""
         if self._form.level == "segment":
             records = records.batch(_SEGMENT_PARSE).map(
-                lambda batch, _: youtube8m_segments.segments(
+                lambda batch: youtube8m_segments.segments(
                     batch, tf.constant(self._paths), self._form
                 ),
                 num_parallel_calls=tf.data.AUTOTUNE,
@@ -70,7 +72,7 @@ class Source:
         batches = records.batch(batch_size, drop_remainder=drop_remainder)
         return batches if self._bad is None else batches.concatenate(self._log(batches))
 
-    def decode(self, batch, epochs=None):
+    def decode(self, batch):
         """An element of `load` from a batch of records."""
         paths, form = tf.constant(self._paths), self._form
         if form.level == "segment":
@@ -80,33 +82,32 @@ class Source:
         if self._by_arithmetic:
             return youtube8m_records.drawn_batch(batch, paths, form)
         keys = tf.constant(self._keys, tf.int64)
-        return youtube8m_records.frame_batch(batch, epochs, paths, keys, form)
+        return youtube8m_records.frame_batch(batch, paths, keys, form)
 
     def _from_python(self, file, epoch):
         form = self._form
-        signature = {
-            "record": tf.TensorSpec([None], tf.string),
-            "number": tf.TensorSpec([None], tf.int64),
-        }
+        numbers = tf.TensorSpec([None], tf.int64)
+        signature = dict.fromkeys(("number", "file", "epoch"), numbers)
+        signature["record"] = tf.TensorSpec([None], tf.string)
         if self._by_arithmetic:
             shape = [None, form.random_frames, form.width]
             signature["frames"] = tf.TensorSpec(shape, tf.uint8)
-        blocks = tf.data.Dataset.from_generator(
+        return tf.data.Dataset.from_generator(
             self._blocks, output_signature=signature, args=(file, epoch)
         )
-        return blocks.unbatch()
 
     def _blocks(self, file, epoch):
         path, key = self._paths[file], self._keys[file]
+        if self._by_arithmetic:
+            blocks = drawn_frames.drawn_blocks(
+                path, key, epoch, self._form, self._keep, self._bad
+            )
+        else:
+            blocks = record_checks.good_blocks(path, self._form, self._keep, self._bad)
         try:
-            if self._by_arithmetic:
-                yield from drawn_frames.drawn_blocks(
-                    path, key, epoch, self._form, self._keep, self._bad
-                )
-            else:
-                yield from record_checks.good_blocks(
-                    path, self._form, self._keep, self._bad
-                )
+            for block in blocks:
+                places = np.full_like(block["number"], file)
+                yield {**block, "file": places, "epoch": np.full_like(places, epoch)}
         except record_errors.RecordError as error:
             raise ValueError(record_errors.mark(error)) from None
 
