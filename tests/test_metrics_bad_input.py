@@ -93,7 +93,7 @@ def spoilt(kind):
 @pytest.mark.parametrize(
     "kind, message",
     [
-        ("score", "`y_pred` must not be NaN.*Received: 1 other"),
+        ("score", "`y_pred` must not be NaN.*Received: other values in 1 batches"),
         ("label", "`y_true` must be multi-hot"),
         ("missing label", "`y_true` must be multi-hot"),
         ("weight", "`sample_weight` must be finite"),

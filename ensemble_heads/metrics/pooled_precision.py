@@ -85,7 +85,7 @@ class PooledPrecision(ScoredMetric):
     def _positives(self, labels, weights):
         """float64 `[classes]`, or `[1]` where all are taken as one."""
         if not self._by_class:
-            counts = tf.math.count_nonzero(labels, axis=-1, dtype=tf.int32)
+            counts = tf.reduce_sum(tf.cast(labels, tf.float32), axis=-1)
             return tf.reduce_sum(tf.cast(counts, tf.float64) * weights)[tf.newaxis]
         weights = tf.broadcast_to(weights[:, tf.newaxis], tf.shape(labels))
         return tf.reduce_sum(tf.where(labels, weights, tf.zeros_like(weights)), axis=0)

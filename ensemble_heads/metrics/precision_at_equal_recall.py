@@ -46,7 +46,7 @@ class PrecisionAtEqualRecall(AveragedMetric):
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         labels, scores, weights = self._take(y_true, y_pred, sample_weight)
-        wanted = tf.math.count_nonzero(labels, axis=-1, dtype=tf.int32)
+        wanted = tf.reduce_sum(tf.cast(labels, tf.int32), axis=-1)
         # XLA needs a number that it knows beforehand, and then sorts all classes.
         most = tf.maximum(tf.reduce_max(wanted), 0)  # a replica's batch can be empty
         depth = scores.shape[-1] if under_xla() else most

@@ -14,9 +14,9 @@ _REFUSED = (
 class ScoredMetric(keras.metrics.Metric):
     """Base of metrics that compare multi-hot targets with scores; does nothing itself.
 
-    Bad values are counted in the state rather than raised at once, so that steps
-    compiled by XLA find them too: `result` raises when called eagerly, as `fit` and
-    `evaluate` do at their ends, and is NaN inside a graph.
+    Batches with bad values are counted in the state rather than raised at once, so
+    that steps compiled by XLA find them too: `result` raises when called eagerly, as
+    `fit` and `evaluate` do at their ends, and is NaN inside a graph.
 
     Examples of weight 0 are left out entirely, whatever they hold.
     """
@@ -65,7 +65,8 @@ class ScoredMetric(keras.metrics.Metric):
         _check_shapes(labels, scores)
         scores = tf.cast(scores, tf.float32)
         labels = labels if labels.dtype != tf.bool else tf.cast(labels, tf.uint8)
-        right, wrong = labels == 1, (labels != 0) & (labels != 1)
+        right = labels == 1
+        wrong = right != (labels != 0)  # NaN is neither
         absent = tf.math.is_nan(scores)
         weights = _weights(sample_weight, scores)
         bad_weights = ~(tf.math.is_finite(weights) & (weights >= 0))
@@ -74,8 +75,10 @@ class ScoredMetric(keras.metrics.Metric):
             right, wrong, absent = right & counts, wrong & counts, absent & counts
             scores = tf.where(counts, scores, tf.zeros_like(scores))
             weights = tf.where(bad_weights, tf.zeros_like(weights), weights)
-        refused = tf.stack([_count(absent), _count(wrong), _count(bad_weights)])
-        _add_to(self._refused, refused)
+        found = tf.stack(
+            [tf.reduce_any(flags) for flags in (absent, wrong, bad_weights)]
+        )
+        _add_to(self._refused, tf.cast(found, tf.float64))
         return right, scores, weights
 
     def _checked(self, value):
@@ -85,8 +88,8 @@ class ScoredMetric(keras.metrics.Metric):
             for count, rule in zip(refused.numpy(), _REFUSED, strict=True):
                 if count:
                     raise ValueError(
-                        f"Metric `{self.name}`: {rule}. Received: {count:.0f} other "
-                        "values since the last reset"
+                        f"Metric `{self.name}`: {rule}. Received: other values in "
+                        f"{count:.0f} batches since the last reset"
                     )
         nan = tf.constant(float("nan"), value.dtype)
         value = tf.where(tf.reduce_any(refused > 0), nan, value)
@@ -157,7 +160,3 @@ def _weights(sample_weight, scores):
             f"sample_weight of shape {weights.shape}, y_pred of shape {scores.shape}"
         )
     return weights
-
-
-def _count(flags):
-    return tf.cast(tf.math.count_nonzero(flags), tf.float64)
