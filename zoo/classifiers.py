@@ -2,23 +2,11 @@
 
 from ensemble_heads.keras_api import keras
 from zoo.moe import MixtureOfLogisticExperts
+from zoo.precision import output_dtype
 
 layers = keras.layers
 
 CLASSIFIERS = ("logistic", "moe")
-
-
-def output_dtype():
-    """float32 where the policy computes in 16 bits, so that probabilities stay exact.
-
-    Returns:
-        What the last layer takes as `dtype`; None leaves the policy as it is.
-    """
-    narrow = keras.mixed_precision.global_policy().compute_dtype in (
-        "float16",
-        "bfloat16",
-    )
-    return "float32" if narrow else None
 
 
 def l2(strength):

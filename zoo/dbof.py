@@ -29,6 +29,7 @@ from zoo.batch_norm import BatchNormalization
 from zoo.frame_inputs import frame_inputs, pool_frames
 from zoo.frame_layers import POOLINGS
 from zoo.gating import MultiplyProbabilities, context_gate, gate_logits
+from zoo.precision import unit_length
 from zoo.specs import ModelSpec, MultiHeadSpec
 
 layers = keras.layers
@@ -96,7 +97,7 @@ class DBoFSpec(ModelSpec):
     def build(self, name):
         inputs, x, mask = frame_inputs(self.feature_size, self.frames)
         if self.unit_length:
-            x = layers.UnitNormalization(name="unit_length")(x)
+            x = unit_length(x, "unit_length")
         if self.input_batch_norm:
             x = self._norm("input_bn")(x, mask=mask)
         x = self._dense(x, "cluster", self.cluster, mask)

@@ -23,6 +23,7 @@ from zoo.batch_norm import BatchNormalization
 from zoo.frame_inputs import frame_inputs
 from zoo.frame_layers import SplitFeatures
 from zoo.gating import squeeze_gate
+from zoo.precision import unit_length
 from zoo.specs import ModelSpec
 from zoo.vlad import GroupedVLAD
 
@@ -98,7 +99,7 @@ class NeXtVLADSpec(ModelSpec):
     def build(self, name):
         inputs, x, mask = frame_inputs(sum(self.feature_sizes), self.frames)
         if self.unit_length:
-            x = layers.UnitNormalization(name="unit_length")(x)
+            x = unit_length(x, "unit_length")
         streams = SplitFeatures(self.feature_sizes, name="split")(x)
         vlads = [
             self._aggregate(stream, mask, *sizes)

@@ -24,7 +24,7 @@ from typing import Any
 
 from ensemble_heads.keras_api import keras
 from zoo.batch_norm import BatchNormalization
-from zoo.classifiers import output_dtype
+from zoo.precision import output_dtype
 from zoo.specs import ModelSpec, MultiHeadSpec
 
 layers = keras.layers

@@ -13,6 +13,7 @@ from zoo import classifiers
 from zoo.batch_norm import BatchNormalization
 from zoo.frame_inputs import frame_inputs, pool_frames
 from zoo.frame_layers import POOLINGS
+from zoo.precision import unit_length
 from zoo.specs import ModelSpec
 
 layers = keras.layers
@@ -85,7 +86,7 @@ class VideoLevelSpec(ModelSpec):
 
     def _normalize(self, x, mask=None):
         if self.normalization == "unit_length":
-            return layers.UnitNormalization(name="normalization")(x)
+            return unit_length(x, "normalization")
         if self.normalization == "batch":
             return BatchNormalization(name="normalization")(x, mask=mask)
         return x

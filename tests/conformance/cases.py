@@ -86,7 +86,7 @@ LAYERS = {
     },
 }
 # Layers of several inputs or outputs: the models that hold them go through graph,
-# file, precision and XLA in tests/zoo/test_video_models.py.
+# file, precision and XLA in tests/zoo/test_video_*.py.
 ELSEWHERE = {
     zoo.frame_layers.FrameMask,
     zoo.frame_layers.SplitFeatures,
