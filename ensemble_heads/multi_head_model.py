@@ -265,6 +265,13 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
     def build_from_config(self, config):
         pass
 
+    def _trackable_children(self, *args, **kwargs):
+        children = super()._trackable_children(*args, **kwargs)
+        if KERAS_3:  # TensorFlow's checkpoints do not look into lists of Keras 3
+            flat = self.flat_ensemblers()
+            children |= {f"ensembler_{i}": layer for i, layer in enumerate(flat)}
+        return children
+
     def _forward_heads(self, inputs, training):
         """Flat lists of the stacked `Prediction` and the mask of every output."""
         features = self.trunk(inputs, training=training)

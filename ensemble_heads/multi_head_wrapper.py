@@ -5,7 +5,7 @@ import dataclasses
 import tensorflow as tf
 
 from ensemble_heads.head_cloning import check_num_heads, clone_heads
-from ensemble_heads.keras_api import keras, register
+from ensemble_heads.keras_api import KERAS_3, keras, register
 from ensemble_heads.outputs import Outputs
 from ensemble_heads.predictions import Prediction
 
@@ -146,6 +146,12 @@ class MultiHeadWrapper(keras.layers.Layer):
         load = keras.saving.deserialize_keras_object
         heads = [load(head) for head in config.pop("heads")]
         return cls.from_heads(heads, config.pop("links"), **config)
+
+    def _trackable_children(self, *args, **kwargs):
+        children = super()._trackable_children(*args, **kwargs)
+        if KERAS_3:  # TensorFlow's checkpoints do not look into lists of Keras 3
+            children |= {f"head_{i}": head for i, head in enumerate(self.heads)}
+        return children
 
     def _flat(self, outputs):
         return self.outputs_like.flatten(outputs, "outputs")

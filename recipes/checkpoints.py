@@ -23,11 +23,13 @@ class Checkpoints:
         model.optimizer.build(model.trainable_variables)
         self._folder = folder
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
+        # Lists of variables: on Keras 3 TensorFlow does not find all by itself, since
+        # it does not look into lists that are attributes of layers.
         self._checkpoint = tf.train.Checkpoint(
-            model=model,
-            optimizer=model.optimizer,
-            step=self._step,
+            weights=_variables(model.weights),
+            optimizer=_variables(model.optimizer.variables),
             random=_random_states(model),
+            step=self._step,
         )
         self._manager = tf.train.CheckpointManager(
             self._checkpoint, str(folder), max_to_keep=keep
@@ -87,6 +89,10 @@ def keep_random_states():
     """Lets models built from now on draw dropout from states that can be saved."""
     if not KERAS_3:
         keras.backend.experimental.enable_tf_random_generator()
+
+
+def _variables(variables):
+    return [v.value if KERAS_3 else v for v in variables]
 
 
 def _random_states(model):

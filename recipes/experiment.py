@@ -77,6 +77,7 @@ class Experiment:
         measures: tuple of `Measure`, the first decides which run is best.
         symbols: {setting: what plots call it}.
         predictions: str, the usual name of the file of predictions.
+        notes: str, what the table's columns need to be understood.
         scale_settings: names of settings that do not decide what a run gives, so that
             a run may be gone on with under others.
     """
@@ -86,7 +87,11 @@ class Experiment:
     measures = ()
     symbols = {"distillation_weight": r"$\mu$", "ensemble_weight": r"$\lambda$"}
     predictions = "predictions.csv"
-    scale_settings = ("models", "seeds", "evaluation_batch_size")
+    notes = "."
+    scale_settings = (
+        *("models", "seeds", "evaluation_batch_size", "strategy", "jit_compile"),
+        *("log_every", "checkpoint_every", "evaluate_every"),
+    )
 
     def is_affected(self, model, name):
         """Whether a model, by its name, depends on a setting; for sweeps."""

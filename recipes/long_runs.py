@@ -88,7 +88,8 @@ class Session:
             for number, run in enumerate(self.runs, start=1):
                 folder = self.folder(run, write=True)
                 progress.name_run(f"run {number} of {len(self.runs)}: {run.key}")
-                if folder.result() is not None:
+                result = folder.result()
+                if result and result["step"] >= run.settings.steps:
                     progress.print(f"{run.key} is finished and kept.")
                     continue
                 progress.print(f"Run {number} of {len(self.runs)}: {run.key}")

@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 
 import tensorflow as tf
 
@@ -119,7 +120,9 @@ class Evaluator:
         Raises:
             RuntimeError: another number of examples was seen than there are.
         """
-        with self._progress.evaluating() as callback:
+        with self._progress.evaluating() as callback, warnings.catch_warnings():
+            # Keras 3 says so of every data set whose size it does not know.
+            warnings.filterwarnings("ignore", "Your input ran out of data")
             logs = self._model.evaluate(
                 self._experiment.evaluation_data(self._run),
                 verbose=0,
@@ -221,7 +224,7 @@ class _Loop(keras.callbacks.Callback):
     def _log_evaluation(self):
         values = self._evaluator()
         self._add("evaluation", values)
-        shown = "  ".join(f"{key} {value:.4f}" for key, value in values.items())
+        shown = "  ".join(f"{key} {value:.4g}" for key, value in values.items())
         self._progress.print(f"  evaluated: {shown}")
 
     def _save(self):

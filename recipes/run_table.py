@@ -23,29 +23,32 @@ def write_report(experiment, finished, path, console):
     methods = {}
     for run, folder in finished:
         methods.setdefault(run.method, []).append(folder.result())
-    rows, columns = list(methods.items()), _columns(experiment, finished)
+    rows = list(methods.items())
+    name, measured, sizes = _columns(experiment, finished)
+    columns = [name, *measured, *sizes]
     results.write_csv(path / TABLE_CSV, columns, rows)
     markdown = results.markdown_table(columns, rows)
     (path / TABLE_MARKDOWN).write_text(markdown, encoding="utf-8")
     _plot(experiment, finished, path)
-    console.print()
-    console.print(results.rich_table(columns, rows, title=experiment.title))
-    console.print("mean ± standard error of the mean over the seeds.")
+    # Two tables, each as narrow as a terminal.
+    for part in (measured, sizes):
+        console.print()
+        table = results.rich_table([name, *part], rows, title=experiment.title)
+        console.print(table)
+    notes = f"mean ± standard error of the mean over the seeds{experiment.notes}"
+    console.print(notes, soft_wrap=True)
 
 
 def _columns(experiment, finished):
-    columns = [
-        Column("method", lambda row: row[0], {"method": lambda row: row[0]}),
-        Column(
-            "seeds", lambda row: str(len(row[1])), {"seeds": lambda row: len(row[1])}
-        ),
-    ]
-    columns += [_measure_column(measure) for measure in experiment.measures]
-    for name in finished[0][1].result()["sizes"]:
-        columns.append(_size_column(name))
+    """The method's column, those of what was measured, those of sizes and speed."""
+    name = Column("method", lambda row: row[0], {"method": lambda row: row[0]})
+    seeds = {"seeds": lambda row: len(row[1])}
+    measured = [Column("seeds", lambda row: str(len(row[1])), seeds)]
+    measured += [_measure_column(measure) for measure in experiment.measures]
+    sizes = [_size_column(size) for size in finished[0][1].result()["sizes"]]
     speed = {"examples_per_second": lambda row: row[1][0]["examples_per_second"]}
-    columns.append(Column("examples/s", _speed, speed))
-    return columns
+    sizes.append(Column("examples/s", _speed, speed))
+    return name, measured, sizes
 
 
 def _measure_column(measure):

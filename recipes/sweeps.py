@@ -28,7 +28,7 @@ class Run:
     @property
     def method(self):
         """What runs that differ by their seed alone have in common, for people."""
-        values = [f"{name}={value}" for name, value in self.changes.items()]
+        values = [f"{name}={_text(value)}" for name, value in self.changes.items()]
         return " ".join([self.model, *values])
 
     @property
@@ -88,3 +88,7 @@ def runs_of(settings, swept, is_affected):
             changes = dict(zip(own, values, strict=True))
             runs.append(Run(model, settings.with_changes(**changes), seed, changes))
     return runs
+
+
+def _text(value):
+    return f"{value:g}" if isinstance(value, float) else str(value)

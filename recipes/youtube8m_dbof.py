@@ -148,8 +148,8 @@ PRESETS = {
     "smoke": Config(
         models=("dbof", "dbof_2heads"),
         synthetic_videos=2000,
-        feature_sizes=(48, 16),
-        num_classes=100,
+        feature_sizes=(24, 8),
+        num_classes=300,
         max_frames=60,
         batch_size=64,
         evaluation_batch_size=64,
@@ -179,9 +179,13 @@ class YouTube8M(Experiment):
         Measure("perr", "PERR"),
     )
     predictions = "predictions.csv.gz"
+    notes = (
+        "; flops: for one video, batch norm folded, from the pooling on (as in Table 2 "
+        "of the paper), and of the whole model for 25 and 300 frames."
+    )
     scale_settings = (
         *Experiment.scale_settings,
-        *("predict_files", "predict_split", "data_dir", "pad_frames"),
+        *("predict_files", "predict_split", "data_dir", "pad_frames", "steps"),
     )
 
     def __init__(self, settings, path):
@@ -283,12 +287,9 @@ class YouTube8M(Experiment):
         part = getattr(model, "trunk", model)
         if "frames" in part.input and part.input["frames"].shape[1] is None:
             # Only what comes after the pooling, as in the paper's table.
-            sizes = {"parameters": profile.parameters, "flops_pooled": profile.flops}
             for frames in (25, 300):
                 shape = frame_inputs.input_shape(model, frames)
-                sizes[f"flops_{frames}_frames"] = eh.profile(
-                    model, input_shape=shape
-                ).flops
+                sizes[f"flops_{frames}"] = eh.profile(model, input_shape=shape).flops
         return sizes
 
     def predict(self, model, run, path):
@@ -348,7 +349,9 @@ class YouTube8M(Experiment):
     def _folder(self, settings, level):
         if self._synthetic is None:
             return settings.data_dir or None
-        folder = self._synthetic / level
+        sizes = (settings.synthetic_videos, *settings.feature_sizes)
+        sizes += (settings.num_classes, settings.max_frames)
+        folder = self._synthetic / "_".join([level, *map(str, sizes)])
         if not folder.exists():
             _make_up(folder, level, settings)
         return folder

@@ -8,7 +8,7 @@ import tensorflow as tf
 import ensemble_heads as eh
 from ensemble_heads.keras_api import KERAS_3, LEGACY_OPTIMIZERS, keras
 from tests import small_models
-from tests.small_models import dense_model
+from tests.small_models import Weighting, dense_model
 
 SPARSE = "sparse_categorical_crossentropy"
 
@@ -23,6 +23,25 @@ def test_checkpoints_of_a_model_that_was_only_fitted(tmp_path):
     loaded = keras.models.load_model(tmp_path / "2.keras")
     expected = model.evaluate(x, y, verbose=0)
     npt.assert_allclose(loaded.evaluate(x, y, verbose=0), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("structure", [None, list, dict])
+def test_tensorflow_checkpoints_hold_every_weight(structure, tmp_path):
+    def make():
+        if structure is None:
+            return dense_model(2, ensembler=Weighting())
+        layers = [Weighting(), Weighting()]
+        if structure is dict:
+            layers = dict(zip(("label", "size"), layers))
+        return small_models.several_outputs_model(structure, ensembler=layers)
+
+    model, other = make(), make()
+    for i, weight in enumerate(model.weights):
+        weight.assign(tf.fill(weight.shape, float(i)))
+    path = tf.train.Checkpoint(model=model).write(str(tmp_path / "checkpoint"))
+    tf.train.Checkpoint(model=other).read(path).assert_consumed()
+    for i, weight in enumerate(other.weights):
+        npt.assert_array_equal(weight, np.full(weight.shape, i))
 
 
 @pytest.mark.parametrize("name", ["model", "model.h5", "model.tf"])
