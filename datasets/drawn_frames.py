@@ -16,7 +16,7 @@ from datasets import tfrecord_framing as framing
 from datasets.record_order import BLOCK
 
 
-def drawn_blocks(path, key, epoch, form, keep, bad):
+def drawn_blocks(path, key, epoch, form, keep):
     """Yields the drawn frames of a file's records, in blocks.
 
     Args:
@@ -25,24 +25,22 @@ def drawn_blocks(path, key, epoch, form, keep, bad):
         epoch: int.
         form: `youtube8m_records.Form` with `random_frames`.
         keep: callable, record number -> bool.
-        bad: `BadRecords` that notes what cannot be used, or None to raise it.
 
     Yields:
         {"record": list of bytes, the context only; "number": int64 `[block]`;
         "frames": uint8 `[block, random_frames, width]`}.
 
     Raises:
-        RecordError: a record that cannot be used, if `bad` is None.
+        RecordError: a record that cannot be used. Labels are not looked at.
     """
     with open(path, "rb") as file:
         if not file.seek(0, 2):
             return
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    places, block = _Places(path, data, form, bad), []
+    places, block = _Places(path, data, form), []
     for place in places.records():
-        found = places.find(*place) if keep(place[0]) else None
-        if found is not None:
-            block.append((place, *found))
+        if keep(place[0]):
+            block.append((place, *places.find(*place)))
         if len(block) == BLOCK:
             yield places.gather(block, key, epoch)
             block = []
@@ -53,8 +51,8 @@ def drawn_blocks(path, key, epoch, form, keep, bad):
 class _Places:
     """Where the records of a mapped file and their frames lie."""
 
-    def __init__(self, path, data, form, bad):
-        self._path, self._data, self._form, self._bad = path, data, form, bad
+    def __init__(self, path, data, form):
+        self._path, self._data, self._form = path, data, form
         self._prefixes = {
             name.encode(): (
                 name,
@@ -69,20 +67,17 @@ class _Places:
         while position < end:
             start = position + framing.HEADER.size
             if start > end:
-                self._refuse(record_errors.damage(self._path, number, "truncated"))
-                return
+                raise record_errors.damage(self._path, number, "truncated")
             length, checksum = framing.HEADER.unpack_from(self._data, position)
             if framing.masked_crc(self._data[position : position + 8]) != checksum:
-                self._refuse(record_errors.damage(self._path, number, "corrupted"))
-                return
+                raise record_errors.damage(self._path, number, "corrupted")
             if start + length + 4 > end:
-                self._refuse(record_errors.damage(self._path, number, "truncated"))
-                return
+                raise record_errors.damage(self._path, number, "truncated")
             yield number, start, start + length
             position, number = position + length + framing.FRAMING, number + 1
 
     def find(self, number, start, end):
-        """(context bytes, number of frames, {name: table of frames}), or None if bad.
+        """(context bytes, number of frames, {name: table of frames}).
 
         A table is uint8 `[frames, prefix and value]`.
         """
@@ -93,34 +88,31 @@ class _Places:
 
     def gather(self, block, key, epoch):
         """What `drawn_blocks` yields, of what `find` found."""
-        form = self._form
         numbers = np.array([place[0] for place, *_ in block], np.int64)
-        counts = np.minimum([count for _, _, count, _ in block], form.max_frames)
-        drawn = frame_draws.draw(
+        counts = np.array([count for _, _, count, _ in block])
+        drawn = self._draw(counts, key, epoch, numbers)
+        shape = (len(block), self._form.random_frames, self._form.width)
+        frames = np.empty(shape, np.uint8)
+        for row, (place, _, _, tables) in enumerate(block):
+            if not self._copy(tables, drawn[row], frames[row]):
+                # The record is not laid out as its lengths had it seem.
+                _, count, tables = self._parsed(*place)
+                one = slice(row, row + 1)
+                again = self._draw(np.array([count]), key, epoch, numbers[one])
+                self._copy(tables, again[0], frames[row])
+        contexts = [context for _, context, _, _ in block]
+        return {"record": contexts, "number": numbers, "frames": frames}
+
+    def _draw(self, counts, key, epoch, numbers):
+        form = self._form
+        return frame_draws.draw(
             form.random_frames,
-            counts,
+            np.minimum(counts, form.max_frames),
             form.seed,
-            np.full(len(block), epoch),
-            np.full(len(block), key),
+            np.full_like(numbers, epoch),
+            np.full_like(numbers, key),
             numbers,
         )
-        frames = np.empty((len(block), form.random_frames, form.width), np.uint8)
-        good = []
-        for row, (place, _, count, tables) in enumerate(block):
-            if not self._copy(tables, drawn[row], frames[row]):
-                # The record is not what it seemed to be.
-                parsed = self._parsed(*place)
-                if parsed is None:
-                    continue
-                if parsed[1] != count:
-                    raise AssertionError("frames that fill no table were counted")
-                self._copy(parsed[2], drawn[row], frames[row])
-            good.append(row)
-        return {
-            "record": [block[row][1] for row in good],
-            "number": numbers[good],
-            "frames": frames[good] if len(good) < len(block) else frames,
-        }
 
     def _copy(self, tables, chosen, out):
         """Copies the chosen frames; False if they do not start as frames do."""
@@ -166,13 +158,9 @@ class _Places:
         return name, table
 
     def _parsed(self, number, start, end):
-        """The same as `_arithmetic` for any record; None if it is refused."""
+        """The same as `_arithmetic` for any record."""
         serialized = self._data[start:end]
-        try:
-            parsed = record_checks.check(serialized, self._path, number, self._form)
-        except record_errors.RecordError as error:
-            self._refuse(error)
-            return None
+        parsed = record_checks.check(serialized, self._path, number, self._form)
         lists, tables = parsed.feature_lists.feature_list, {}
         for name, prefix in self._prefixes.values():
             values = [frame.bytes_list.value[0] for frame in lists[name].feature]
@@ -181,8 +169,3 @@ class _Places:
             tables[name] = np.concatenate([before, table], axis=1)
         context = parsed.context.SerializeToString(deterministic=True)
         return wire_format.field(wire_format.CONTEXT, context), len(values), tables
-
-    def _refuse(self, error):
-        if self._bad is None:
-            raise error
-        self._bad.add(error)

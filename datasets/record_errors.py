@@ -192,7 +192,7 @@ def _find(error):
 
 def _parser_error(before, number, path, after):
     """What TensorFlow's parser says of a record, which it calls by our name."""
-    field = re.search(r"(?:Feature list|Feature|Key): ([^,]+)", after)
+    field = re.search(r"(?:Feature list|[Ff]eature|Key): ([^,.\s]+)", after)
     if before.endswith("example id: ") or field is None:
         text = f"{NO_MESSAGE} Received: bytes that are none."
         return RecordError(path, int(number), "record", text)

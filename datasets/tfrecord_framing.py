@@ -31,11 +31,9 @@ def walk(path):
 
 
 def damaged_record(path, position):
-    """Number of the record at that position, if it is there and cannot be read."""
-    for number, (start, _) in enumerate(walk(path)):
-        if start > position:
-            return None
-        if start == position:
+    """Number of the record around that position, if it is there and cannot be read."""
+    for number, (start, length) in enumerate(walk(path)):
+        if start <= position < start + (length or 1) + FRAMING:
             try:
                 for _ in tf.data.TFRecordDataset(path).skip(number).take(1):
                     return None

@@ -41,6 +41,7 @@ class Source:
             and form.random_frames
             and local
             and not verify_checksums
+            and bad is None
         )
         # Whether `read` gives blocks of records, which Python makes.
         self.in_blocks = self._by_arithmetic or bad is not None
@@ -99,9 +100,7 @@ class Source:
     def _blocks(self, file, epoch):
         path, key = self._paths[file], self._keys[file]
         if self._by_arithmetic:
-            blocks = drawn_frames.drawn_blocks(
-                path, key, epoch, self._form, self._keep, self._bad
-            )
+            blocks = drawn_frames.drawn_blocks(path, key, epoch, self._form, self._keep)
         else:
             blocks = record_checks.good_blocks(path, self._form, self._keep, self._bad)
         try:
