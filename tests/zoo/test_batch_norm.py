@@ -192,6 +192,28 @@ def test_masked_positions_do_not_count(shape):
     assert_equal_results(layers, values(shape), False, mask=mask)
 
 
+def test_a_batch_of_masked_positions_only_changes_nothing():
+    layer = layers_like((3, 4, 5))[0]
+    before = [w.copy() for w in layer.get_weights()]
+    results = run(layer, values((3, 4, 5)), True, mask=tf.zeros([3, 4], tf.bool))
+    assert all(np.isfinite(part).all() for part in results)
+    for a, b in zip(before, layer.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_masked_statistics_are_kept_in_float32(dtype):
+    policy = keras.mixed_precision.Policy(f"mixed_{dtype}")
+    layer = layers_like((40, 6, 5), momentum=0.0, dtype=policy)[0]
+    # Squares of these overflow float16.
+    x = tf.cast(values((40, 6, 5), mean=600.0, deviation=300.0), dtype)
+    mask = np.random.default_rng(2).integers(0, 2, (40, 6)) > 0
+    assert layer(x, training=True, mask=tf.constant(mask)).dtype == dtype
+    exact = tf.cast(x, tf.float64).numpy()[mask]
+    np.testing.assert_allclose(layer.moving_mean, exact.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(layer.moving_variance, exact.var(0), rtol=1e-4)
+
+
 @pytest.mark.parametrize("training", [True, False, None])
 def test_frozen_layer_uses_and_keeps_its_statistics(training):
     shape = (3, 4, 2, 5)
