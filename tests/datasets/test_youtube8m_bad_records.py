@@ -1,15 +1,25 @@
 """Bad records: an error that names file, record and field, or a counted skip."""
 
+import functools
 import logging
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from datasets import tfrecord_framing, youtube8m
+from datasets import (
+    drawn_frames,
+    record_checks,
+    tfrecord_framing,
+    youtube8m,
+    youtube8m_records,
+    youtube8m_segments,
+)
+from datasets.youtube8m_records import Form
 from tests import youtube8m_protos as protos
 
 SMALL = {"features": protos.FEATURES, "num_classes": protos.CLASSES}
+PATH = "folder/train0000.tfrecord"
 RGB, AUDIO = b"r" * 12, b"a" * 5
 EXAMPLE = tf.train.Example(
     features=tf.train.Features(feature={"id": protos.feature(b"x")})
@@ -102,22 +112,84 @@ def good(count, name="g"):
     return [protos.video(f"{name}{number}") for number in range(count)]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@functools.lru_cache
+def in_graph(level):
+    """The checks of a batch of records, traced once."""
+    form = Form(level, protos.FEATURES, protos.CLASSES)
+    paths = tf.constant(["other", PATH])
+
+    @tf.function
+    def decode(records):
+        places = tf.cast(tf.range(tf.size(records)), tf.int64)
+        batch = {"record": records, "number": places, "file": tf.ones_like(places)}
+        if level == "video":
+            return youtube8m_records.video_batch(batch, paths, form)
+        if level == "segment":
+            return youtube8m_segments.segments(batch, paths, form)
+        return youtube8m_records.frame_batch(batch, paths, paths, form)
+
+    return decode
+
+
+def error_of(check):
+    with pytest.raises(youtube8m.RecordError) as caught, youtube8m.clear_errors():
+        check()
+    assert isinstance(caught.value, ValueError) and "\n" not in str(caught.value)
+    return caught.value
+
+
+def assert_found(level, record, field, said, before):
+    """The checks in the graph and in Python say the same of a bad record."""
+    record = record if isinstance(record, bytes) else record.SerializeToString()
+    batch = [before.SerializeToString()] * 3
+    form = Form(level, protos.FEATURES, protos.CLASSES)
+    in_graph(level)(tf.constant(batch))
+    record_checks.check(batch[0], PATH, 0, form)
+    batch[1] = record
+    graph = error_of(lambda: in_graph(level)(tf.constant(batch)))
+    python = error_of(lambda: record_checks.check(record, PATH, 1, form))
+    for error in (graph, python):
+        assert (error.path, error.record, error.field) == (PATH, 1, field)
+        assert said in str(error) and f"record 1 of {PATH}" in str(error)
+    # Of another type, the parser does not say of which.
+    assert str(graph) == str(python) or "of the type" in said
+
+
 @pytest.mark.parametrize("case", BAD)
-def test_an_error_names_file_record_and_field(tmp_path, case, way):
+def test_the_checks_name_file_record_and_field(case):
+    assert_found("frame", *BAD[case], before=protos.video())
+
+
+@pytest.mark.parametrize("case", [case for case in BAD if "label" not in case])
+def test_drawing_by_arithmetic_finds_the_same(tmp_path, case):
+    record, field, said = BAD[case]
+    path = protos.write(tmp_path / "x", [*good(3), record, *good(2)])
+    form = Form("frame", protos.FEATURES, protos.CLASSES, random_frames=4)
+    blocks = drawn_frames.drawn_blocks(path, 1, 0, form, lambda number: True)
+    error = error_of(lambda: list(blocks))
+    assert (error.path, error.record, error.field) == (path, 3, field)
+    assert said in str(error)
+
+
+@pytest.mark.parametrize(
+    "case, way",
+    [
+        ("short frame", "all frames"),
+        ("label too high", "by arithmetic"),
+        ("fewer frames", "by arithmetic"),
+        ("no message", "by the parser"),
+    ],
+)
+def test_an_error_comes_through_the_dataset(tmp_path, case, way):
     record, field, said = BAD[case]
     fine = protos.write(tmp_path / "train0.tfrecord", good(5))
     path = protos.write(tmp_path / "train1.tfrecord", [*good(3), record, *good(2)])
-    with pytest.raises(youtube8m.RecordError) as caught:
-        drain(files=[fine, path], batch_size=4, **WAYS[way])
-    error = caught.value
+    error = error_of(lambda: drain(files=[fine, path], batch_size=4, **WAYS[way]))
     assert (error.path, error.record, error.field) == (path, 3, field)
-    assert said in str(error) and f"record 3 of {path}" in str(error)
-    assert "\n" not in str(error)
-    assert isinstance(error, ValueError)
+    assert said in str(error)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["all frames", "by arithmetic"])
 def test_bad_records_are_skipped_counted_and_reported(tmp_path, way, caplog):
     records = good(3)
     for number, (record, *_) in enumerate(BAD.values()):
@@ -180,7 +252,6 @@ def damaged(tmp_path, kind):
         ("cut in its header", "by arithmetic"),
         # Drawn frames of local files are not verified, as documented.
         ("data", "by the parser"),
-        ("length", "all frames"),
         ("length", "by arithmetic"),
     ],
 )
@@ -194,8 +265,9 @@ def test_a_damaged_file_is_found(tmp_path, kind, way):
     assert short in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["truncated", "length"])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "kind, way", [("truncated", "all frames"), ("length", "by arithmetic")]
+)
 def test_the_rest_of_a_damaged_file_is_skipped(tmp_path, kind, way):
     paths, report = damaged(tmp_path, kind), youtube8m.BadRecords()
     found = ids(
@@ -226,18 +298,21 @@ VIDEO_BAD = {
 }
 
 
-@pytest.mark.parametrize("field", VIDEO_BAD)
-def test_video_level(tmp_path, field):
-    features = {k: protos.feature(v) for k, v in VIDEO_BAD[field].items()}
-    record = tf.train.Example(features=tf.train.Features(feature=features))
-    path = protos.write(tmp_path / "train0.tfrecord", [record])
-    with pytest.raises(youtube8m.RecordError) as caught:
-        drain(files=path, level="video")
-    report = youtube8m.BadRecords()
-    assert not ids(files=path, level="video", skip_bad_records=True, bad_records=report)
-    for error in (caught.value, *report.errors):
-        assert (error.path, error.record, error.field) == (path, 0, field)
-    assert str(caught.value) == str(report.errors[0])
+@pytest.mark.parametrize(
+    "field, said",
+    [
+        ("mean_rgb", "`mean_rgb` must hold 12 numbers. Received: 11 numbers"),
+        ("mean_audio", "`mean_audio` must hold 5 numbers. Received: 0 numbers"),
+        ("labels", "`labels` must be from 0 to 6. Received: 9"),
+    ],
+)
+def test_video_level(field, said):
+    def example(features):
+        features = {k: protos.feature(v) for k, v in features.items()}
+        return tf.train.Example(features=tf.train.Features(feature=features))
+
+    fine = {"mean_rgb": [0.5] * 12, "mean_audio": [0.5] * 5, "labels": [1]}
+    assert_found("video", example(VIDEO_BAD[field]), field, said, example(fine))
 
 
 SEGMENTS = {
@@ -264,18 +339,10 @@ SEGMENTS = {
         ("segment_scores", [1, 0], "must be of the type"),
     ],
 )
-def test_segments(tmp_path, field, values, said):
+def test_segments(field, values, said):
     fine = protos.video(frames=12, **SEGMENTS)
     record = protos.video(frames=12, **{**SEGMENTS, field: values})
-    path = protos.write(tmp_path / "train0.tfrecord", [fine, record])
-    with pytest.raises(youtube8m.RecordError) as caught:
-        drain(files=path, level="segment")
-    report = youtube8m.BadRecords()
-    found = ids(files=path, level="segment", skip_bad_records=True, bad_records=report)
-    assert len(found) == 2
-    for error in (caught.value, *report.errors):
-        assert (error.path, error.record, error.field) == (path, 1, field)
-        assert said in str(error)
+    assert_found("segment", record, field, said, fine)
 
 
 def test_other_errors_pass_unchanged():
