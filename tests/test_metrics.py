@@ -78,7 +78,7 @@ def value_of(metric, y_true, y_pred, weights=None, sizes=None):
 @by_name()
 def test_equals_the_loops(case, ties, max_examples):
     make, oracle = case
-    for _ in range(5):
+    for _ in range(2):
         y_true, y_pred = draw(ties=ties)
         value = value_of(make(max_examples=max_examples), y_true, y_pred)
         assert value == pytest.approx(oracle(y_true, y_pred), rel=1e-6)
@@ -92,7 +92,7 @@ def test_batches_and_order_make_no_difference(case, max_examples):
     y_true, y_pred = draw()
     whole = value_of(make(max_examples=max_examples), y_true, y_pred)
     order = np.random.permutation(60)
-    for sizes in ([1] * 60, [7, 1, 40, 12], [59, 1]):
+    for sizes in ([1] * 10 + [50], [7, 1, 40, 12]):
         metric = make(max_examples=max_examples)
         assert value_of(metric, y_true[order], y_pred[order], sizes=sizes) == whole
 
@@ -293,7 +293,7 @@ def test_state_is_as_large_as_documented(name, entry):
     metric = CASES[name][0](max_examples=1000)
     assert metric.state_bytes == 1000 * (entry * 20 + 4)
     growing = CASES[name][0]()
-    value_of(growing, *draw(5000), sizes=[50] * 100)
+    value_of(growing, *draw(5000), sizes=[500] * 10)
     assert growing.state_bytes <= 1.5 * 5000 * (entry * 20 + 4)
 
 
