@@ -1,0 +1,295 @@
+r"""Videos per second into training batches of YouTube-8M, against the usual way.
+
+    python benchmarks/youtube8m_input.py             # a few minutes on 2 cores
+    python benchmarks/youtube8m_input.py --smoke     # small, says nothing
+
+Writes shards of full size (rgb 1024, audio 128, up to 300 frames, 3862 classes) into
+a temporary folder, and reads batches of 25 random frames from them:
+
+* ours: `datasets.youtube8m.load`, which copies the drawn frames out of the files;
+* ours, verified: with `verify_checksums=True`, which reads and parses all frames, as it
+  is done for files far away;
+* reference: the way the public references have it. Every record is parsed by itself,
+  all its frames are decoded, dequantised and padded to 300, batched, and then sampled.
+  In parallel, with as many calls as tf.data finds best;
+* reference, normalised: the same with the L2 norm of every frame that they also take
+  before they sample.
+
+Goal: at least 8 times the reference. All read the same files in the same run, from the
+page cache, in turn, and the medians over the rounds are compared: of seconds on the
+clock, and of CPU seconds in all threads, which a busy machine disturbs less.
+
+With `--model`, a training step of that network is timed as well, and the share of it
+that the input takes is printed: seconds per batch of the pipeline by seconds per step.
+Goal: under 10 %.
+
+Writes benchmarks/results/youtube8m_input_<TensorFlow line>.csv.
+"""
+
+import csv
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import tensorflow as tf
+from absl import app, flags, logging
+from rich import box
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+import zoo
+from datasets import synthetic, youtube8m
+from ensemble_heads import provenance
+from ensemble_heads.keras_api import keras
+
+GOAL = 8.0
+SHARE_GOAL = 0.1
+REFERENCE = "reference"
+FRAMES = 25
+CLOCKS = {"seconds": time.perf_counter, "cpu_seconds": time.process_time}
+
+FLAGS = flags.FLAGS
+flags.DEFINE_integer("batch_size", 128, "Videos per batch.", lower_bound=1)
+flags.DEFINE_integer("videos", 2048, "Videos in the shards.", lower_bound=1)
+flags.DEFINE_integer("shards", 4, "Files.", lower_bound=1)
+flags.DEFINE_integer("rounds", 7, "Rounds that count.", lower_bound=1)
+flags.DEFINE_integer("warm_up", 2, "Rounds before those.", lower_bound=0)
+flags.DEFINE_integer("steps", 5, "Training steps to time, after two.", lower_bound=1)
+flags.DEFINE_string(
+    "model",
+    "dbof_2heads",
+    "Network of the input share, by its zoo name; empty for none.",
+)
+flags.DEFINE_boolean("smoke", False, "Small shards, one round, no network.")
+flags.DEFINE_string(
+    "output",
+    None,
+    "CSV file to write. Default: benchmarks/results/youtube8m_input_<line>.csv",
+)
+
+
+def pipelines(files, batch_size):
+    """{name: function that makes its dataset}."""
+    ours = {"files": files, "batch_size": batch_size, "random_frames": FRAMES}
+    return {
+        REFERENCE: lambda: reference(files, batch_size),
+        "reference, normalised": lambda: reference(files, batch_size, normalise=True),
+        "ours": lambda: youtube8m.load("train", **ours),
+        "ours, verified": lambda: youtube8m.load(
+            "train", verify_checksums=True, **ours
+        ),
+    }
+
+
+def reference(files, batch_size, normalise=False):
+    """`tf.data.Dataset` of (frames, labels), one record after the other."""
+    records = tf.data.Dataset.from_tensor_slices(files).interleave(
+        tf.data.TFRecordDataset,
+        cycle_length=len(files),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+    videos = records.shuffle(2048).map(_parse, num_parallel_calls=tf.data.AUTOTUNE)
+    batches = videos.batch(batch_size)
+
+    def sample(frames, number, labels):
+        if normalise:
+            frames = tf.math.l2_normalize(frames, axis=-1)
+        share = tf.random.uniform([tf.shape(frames)[0], FRAMES])
+        drawn = tf.cast(share * tf.cast(number, tf.float32)[:, tf.newaxis], tf.int32)
+        return tf.gather(frames, drawn, batch_dims=1), labels
+
+    batches = batches.map(sample, num_parallel_calls=tf.data.AUTOTUNE)
+    return batches.prefetch(tf.data.AUTOTUNE)
+
+
+def _parse(serialized):
+    """(frames `[300, 1152]`, their number, multi-hot labels) of one record."""
+    context, lists = tf.io.parse_single_sequence_example(
+        serialized,
+        context_features={"labels": tf.io.VarLenFeature(tf.int64)},
+        sequence_features={
+            name: tf.io.FixedLenSequenceFeature([], tf.string)
+            for name in youtube8m.FEATURES
+        },
+    )
+    columns = []
+    for name, size in youtube8m.FEATURES.items():
+        octets = tf.reshape(tf.io.decode_raw(lists[name], tf.uint8), [-1, size])
+        values = tf.cast(octets, tf.float32) * (4 / 255) + (4 / 512 - 2)
+        values = values[: youtube8m.MAX_FRAMES]
+        number = tf.shape(values)[0]
+        missing = youtube8m.MAX_FRAMES - number
+        values = tf.pad(values, [[0, missing], [0, 0]])
+        columns.append(tf.ensure_shape(values, [youtube8m.MAX_FRAMES, size]))
+    labels = tf.scatter_nd(
+        context["labels"].values[:, tf.newaxis],
+        tf.ones_like(context["labels"].values, tf.float32),
+        tf.constant([youtube8m.CLASSES], tf.int64),
+    )
+    return tf.concat(columns, axis=1), number, labels
+
+
+def measure(made, rounds, warm_up):
+    """Reads everything once per round and pipeline, in turn.
+
+    Args:
+        made: {name: function that makes a dataset}.
+        rounds, warm_up: int, rounds that count and rounds before them.
+
+    Returns:
+        {name: {one of `CLOCKS`: list of seconds, one per round that counts}}.
+    """
+    datasets = {name: make() for name, make in made.items()}
+    times = {name: {clock: [] for clock in CLOCKS} for name in made}
+    for number in track(range(-warm_up, rounds), "input", transient=True):
+        for name, dataset in datasets.items():
+            begin = {clock: read() for clock, read in CLOCKS.items()}
+            _exhaust(dataset)
+            for clock, read in CLOCKS.items():
+                if number >= 0:
+                    times[name][clock].append(read() - begin[clock])
+    return times
+
+
+def _exhaust(dataset):
+    # Counted in the graph: Python takes no part, as in a training step's function.
+    return dataset.reduce(tf.constant(0), lambda count, *_: count + 1).numpy()
+
+
+def summarise(times, videos):
+    """List of dict, a line of the CSV file per pipeline."""
+    lines = []
+    for name, of_clocks in times.items():
+        line = {"pipeline": name}
+        for clock, taken in of_clocks.items():
+            median = statistics.median(taken)
+            line[f"{clock}_per_1000"] = 1000 * median / videos
+            ratios = [a / b for a, b in zip(times[REFERENCE][clock], taken)]
+            line[f"{clock}_ratio"] = statistics.median(ratios)
+        line["videos_per_second"] = videos / statistics.median(of_clocks["seconds"])
+        lines.append(line)
+    return lines
+
+
+def seconds_per_step(name, files, batch_size, steps):
+    """Seconds of a training step of a network on one batch, which is already there."""
+    model = zoo.build(name)
+    model.compile(optimizer=keras.optimizers.Adam(0.005), loss="binary_crossentropy")
+    dataset = youtube8m.load(
+        "train", files=files, batch_size=batch_size, random_frames=FRAMES
+    )
+    batch = next(iter(dataset))
+    repeated = tf.data.Dataset.from_tensors(batch).repeat()
+    model.fit(repeated, steps_per_epoch=2, verbose=0)
+    taken = []
+    for _ in range(steps):
+        begin = time.perf_counter()
+        model.train_on_batch(*batch)
+        taken.append(time.perf_counter() - begin)
+    # The first call of `train_on_batch` may trace.
+    return statistics.median(taken[1:] or taken)
+
+
+def render(lines, title):
+    """`rich.table.Table` of the lines."""
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE, padding=0, show_edge=False
+    )
+    table.add_column("pipeline", no_wrap=True)
+    for column in ("videos/s", "x reference", "CPU s/1000", "x reference (CPU)"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for line in lines:
+        table.add_row(
+            line["pipeline"],
+            f"{line['videos_per_second']:.0f}",
+            f"{line['seconds_ratio']:.2f}",
+            f"{line['cpu_seconds_per_1000']:.3f}",
+            f"{line['cpu_seconds_ratio']:.2f}",
+        )
+    return table
+
+
+def verdict(lines):
+    """A sentence: whether the goal is met."""
+    reached = next(x["seconds_ratio"] for x in lines if x["pipeline"] == "ours")
+    return (
+        f"ours: {reached:.2f} x the reference, goal {GOAL:g}: "
+        f"{'met' if reached >= GOAL else 'missed'}"
+    )
+
+
+def share_verdict(name, per_batch, per_step):
+    """A sentence: whether the input's share of a step is small enough."""
+    share = per_batch / per_step
+    return (
+        f"{name}: input {per_batch:.4f} s, step {per_step:.4f} s a batch: "
+        f"{share:.1%}, goal under {SHARE_GOAL:.0%}: "
+        f"{'met' if share < SHARE_GOAL else 'missed'}"
+    )
+
+
+def write(path, lines):
+    """Writes the lines as a CSV file; its folder is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(lines[0]))
+        writer.writeheader()
+        writer.writerows(lines)
+
+
+def main(_):
+    logging.set_verbosity(logging.ERROR)
+    console = Console(highlight=False)
+    videos, rounds, warm_up, model = (
+        (16, 1, 0, "")
+        if FLAGS.smoke
+        else (FLAGS.videos, FLAGS.rounds, FLAGS.warm_up, FLAGS.model)
+    )
+    each = -(-videos // FLAGS.shards)
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else ""
+    settings = {
+        "videos": each * FLAGS.shards,
+        "batch_size": FLAGS.batch_size,
+        "rounds": rounds,
+        "load_before": load,
+        "model": model,
+        "seconds_per_step": "",
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        files = synthetic.write_youtube8m(folder, "train", FLAGS.shards, each)
+        made = pipelines(files, FLAGS.batch_size)
+        lines = summarise(measure(made, rounds, warm_up), settings["videos"])
+        if model:
+            settings["seconds_per_step"] = seconds_per_step(
+                model, files, FLAGS.batch_size, FLAGS.steps
+            )
+    made_with = provenance.describe()
+    title = (
+        f"{settings['videos']} videos, batch {FLAGS.batch_size}, {rounds} rounds, load "
+        f"{load:.1f}, TensorFlow {made_with['tensorflow']}, {made_with['machine']}"
+    )
+    console.print(render(lines, title))
+    console.print(verdict(lines), soft_wrap=True)
+    if model:
+        of_ours = next(line for line in lines if line["pipeline"] == "ours")
+        per_batch = FLAGS.batch_size / of_ours["videos_per_second"]
+        console.print(
+            share_verdict(model, per_batch, settings["seconds_per_step"]),
+            soft_wrap=True,
+        )
+    results = Path(__file__).resolve().parent / "results"
+    name = f"youtube8m_input_{provenance.tensorflow_line()}.csv"
+    path = Path(FLAGS.output) if FLAGS.output else results / name
+    write(path, [{**line, **settings, **made_with} for line in lines])
+    console.print(f"Written to {path}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    app.run(main)
