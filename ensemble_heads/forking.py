@@ -79,10 +79,10 @@ def take_off_activations(graph):
         links.append(link)
         if link == "linear":
             continue
-        if _is_activation_only(node.layer):
+        if _has_no_linear_form(node.layer):
             nodes.remove(node)
             replaced[tensor] = node.inputs[0]
-        else:
+        else:  # an Activation layer too: it names the output
             entries[id(node.layer)] = {"activation": "linear"}
     outputs = _replace(graph.outputs, replaced)
     return dataclasses.replace(graph, nodes=nodes, outputs=outputs), links, entries
@@ -129,9 +129,8 @@ def _operation_axis(node):
     return -1 if given is None else given
 
 
-def _is_activation_only(layer):
-    kinds = (keras.layers.Activation, keras.layers.Softmax)
-    return isinstance(layer, kinds) or operation_name(layer) is not None
+def _has_no_linear_form(layer):
+    return isinstance(layer, keras.layers.Softmax) or operation_name(layer) is not None
 
 
 def _fork_tensors(graph, fork_at):

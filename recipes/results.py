@@ -63,7 +63,8 @@ def rich_table(columns, rows, title=None):
     )
     for index, column in enumerate(columns):
         side = "right" if index else "left"
-        table.add_column(column.title, justify=side, no_wrap=True)
+        # Where it is narrow, only what comes first wraps.
+        table.add_column(column.title, justify=side, no_wrap=bool(index))
     for row in rows:
         table.add_row(*(column.text(row) for column in columns))
     return table
