@@ -3,7 +3,14 @@
 import tensorflow as tf
 
 from ensemble_heads.keras_api import KERAS_3, keras
+from recipes import folders
 from recipes.common import SettingError
+
+# What TensorFlow says of checkpoints that are damaged or of another model.
+_UNREADABLE = (
+    *(ValueError, AssertionError, LookupError, RuntimeError),
+    tf.errors.OpError,
+)
 
 
 class Checkpoints:
@@ -47,7 +54,7 @@ class Checkpoints:
         try:
             status = self._checkpoint.restore(path)
             status.assert_existing_objects_matched()
-        except (ValueError, AssertionError, tf.errors.OpError) as error:
+        except _UNREADABLE as error:
             reason = str(error).strip().splitlines()[0]
             rule = (
                 f"hold checkpoints of this very model, but {path} does not fit it "
@@ -81,8 +88,9 @@ class Checkpoints:
 
     def _remove_failed(self, step):
         """Gives back the room that a checkpoint took which came to nothing."""
-        for path in self._folder.glob(f"ckpt-{step}.*"):
-            path.unlink(missing_ok=True)
+        for pattern in (f"ckpt-{step}.*", f"ckpt-{step}_temp"):
+            for path in self._folder.glob(pattern):
+                folders.remove(path)
 
 
 def keep_random_states():

@@ -113,7 +113,8 @@ def test_extras(metadata):
         extra: set(required(metadata, "3.11", extra)) - set(OLD_LINE)
         for extra in metadata.get_all("Provides-Extra")
     }
-    assert extra_names["recipes"] == {"matplotlib", "scikit-learn"}
+    wanted = {"matplotlib", "scikit-learn", "tensorboard"}
+    assert extra_names["recipes"] == wanted
     assert {"build", "pre-commit", "pytest-xdist", "ruff"} <= extra_names["dev"]
 
 

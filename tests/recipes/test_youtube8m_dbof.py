@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import numpy.testing as npt
@@ -14,6 +15,8 @@ import pytest
 import tensorflow as tf
 
 from datasets import youtube8m
+from recipes import sweeps, youtube8m_dbof
+from recipes.common import SettingError
 from tests.conftest import CHECKOUT
 
 SCRIPT = CHECKOUT / "recipes" / "youtube8m_dbof.py"
@@ -109,12 +112,9 @@ def test_finished_runs_are_kept(trained):
 @pytest.mark.slow
 def test_predictions_and_served_models_agree(trained, tmp_path):
     workdir, _ = trained
-    csv_path, exported = tmp_path / "best.csv", tmp_path / "served"
+    csv_path, exported = tmp_path / "best.csv.gz", tmp_path / "served"
     common = ("--sweep=distillation_weight=0,2", f"--run={MULTI}")
     run(workdir, "predict", *common, f"--output={csv_path}")
-    run(workdir, "predict", *common)
-    packed = workdir / MULTI / "predictions.csv.gz"
-    assert gzip.open(packed, "rt").read() == csv_path.read_text()
     run(workdir, "export", *common, f"--output={exported}")
     (shards,) = (workdir / "synthetic").glob("frame*")
     options = {"features": {"rgb": 6, "audio": 2}, "num_classes": 12, "max_frames": 9}
@@ -122,12 +122,13 @@ def test_predictions_and_served_models_agree(trained, tmp_path):
     ((inputs, _, ids),) = data
     by_frames = tf.saved_model.load(str(exported / "frames"))
     scores = by_frames.signatures["serving_default"](**inputs)["probabilities"]
+    assert {"serving_default", "heads"} <= by_frames.signatures.keys()
     by_records = tf.saved_model.load(str(exported / "records"))
     records = list(tf.data.TFRecordDataset(str(shards / "test0000.tfrecord")))
     served = by_records.signatures["serving_default"](examples=tf.stack(records))
     npt.assert_array_equal(served["ids"], ids)
     npt.assert_allclose(served["probabilities"], scores, atol=1e-6)
-    header, *lines = csv_path.read_text().splitlines()
+    header, *lines = gzip.open(csv_path, "rt").read().splitlines()
     assert header == "VideoId,LabelConfidencePairs" and len(lines) == EVALUATED
     for line, name, row in zip(lines, ids.numpy(), np.array(scores)):
         video, pairs = line.split(",")
@@ -174,28 +175,10 @@ def wait_for_checkpoint(process, folder, after):
     pytest.fail(f"no checkpoint came: {process.communicate()[1][-2000:]}")
 
 
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (["--num_classes=13"], "num_classes is 12 there and 13 here"),
-        (["--models=dbof_3heads"], "--models must name models among dbof, dbof_2heads"),
-        (["--sweep=mu=1,2"], "--sweep must be a setting and its values"),
-        (["--sweep=distillation_weight=a"], "--sweep must hold values that fit"),
-        (["evaluate", "--run=dbof-seed7"], "--run must be one of dbof-seed0"),
-        (
-            ["practise"],
-            "One command is taken, train, evaluate, predict, export, report",
-        ),
-        (["--checkpoint_every=3"], "--checkpoint_every must be a multiple of log_ev"),
-        (
-            ["--synthetic_videos=0", "--train_files=/nowhere/*.tfrecord"],
-            "/nowhere/*.tfrecord",
-        ),
-    ],
-)
-def test_bad_flags_get_one_paragraph(trained, arguments, message):
-    errors = run(trained[0], *arguments, code=1)
-    assert message in errors and "Traceback" not in errors
+def test_another_vocabulary_than_the_checkpoints_is_refused(trained):
+    errors = run(trained[0], "--num_classes=13", code=1)
+    assert "num_classes is 12 there and 13 here" in errors
+    assert "Traceback" not in errors
 
 
 def test_no_data_is_an_error_that_names_the_flag(tmp_path):
@@ -203,3 +186,52 @@ def test_no_data_is_an_error_that_names_the_flag(tmp_path):
     ended = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT)
     assert ended.returncode == 1 and "Traceback" not in ended.stderr
     assert "--data_dir must name the folder of the shards" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"models": ("dbof_3heads",)}, "`models` must name models among dbof, dbof_2h"),
+        ({"models": ()}, "`models` must name at least one model"),
+        (
+            {"checkpoint_every": 30},
+            "`checkpoint_every` must be a multiple of log_every",
+        ),
+        ({"ensemble_weight": None, "distillation_weight": None}, "must be none where"),
+        ({"feature_sizes": (8,)}, "`feature_sizes` must have an entry for each"),
+        ({"strategy": "gpu"}, "`strategy` must be one of auto, default, mirrored"),
+        ({"precision": "int8"}, "`precision` must be one of float32"),
+        ({"decay_rate": 0.0}, r"`decay_rate` must be in \(0, 1\]"),
+        ({"clip_norm": -1.0}, "`clip_norm` must be above 0, or none"),
+        ({"train_split": "all"}, "`train_split` must be one of train, validate"),
+        ({"head_hidden": 0}, "`head_hidden` must be at least 1"),
+    ],
+)
+def test_settings_are_checked(changes, message):
+    with pytest.raises(SettingError, match=message):
+        youtube8m_dbof.PRESETS["smoke"].with_changes(**changes)
+
+
+def test_the_weight_that_is_given_says_which_loss_it_is():
+    paper = youtube8m_dbof.PRESETS["paper"]
+    assert (paper.distillation_weight, paper.ensemble_weight) == (2.0, None)
+    ensembling = paper.with_changes(ensemble_weight=-0.5)
+    assert (ensembling.distillation_weight, ensembling.ensemble_weight) == (None, -0.5)
+    again = ensembling.with_changes(distillation_weight=1.0)
+    assert (again.distillation_weight, again.ensemble_weight) == (1.0, None)
+
+
+def test_paper_preset_holds_the_published_settings():
+    paper = youtube8m_dbof.PRESETS["paper"]
+    assert (paper.batch_size, paper.random_frames, paper.max_frames) == (512, 25, 300)
+    assert (paper.cluster, paper.hidden, paper.num_experts) == (4096, 4096, 5)
+    assert (paper.num_heads, paper.head_hidden, paper.head_experts) == (2, 3000, 3)
+    assert (paper.learning_rate, paper.decay_rate) == (0.005, 0.95)
+    experiment = youtube8m_dbof.YouTube8M(paper.with_changes(data_dir="x"), Path("y"))
+    small = paper.with_changes(num_classes=3, feature_sizes=(2, 1), cluster=4, hidden=4)
+    run = sweeps.Run("dbof", small, 0)
+    model = experiment.build(run)
+    experiment.compile(model, run)
+    schedule = model.optimizer.get_config()["learning_rate"]["config"]
+    examples = schedule["decay_steps"] * paper.batch_size
+    assert abs(examples - 1_500_000) < paper.batch_size and schedule["staircase"]

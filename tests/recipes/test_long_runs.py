@@ -1,0 +1,186 @@
+"""What long runs share: sweeps, checkpoints, folders of runs."""
+
+import csv
+import resource
+import signal
+
+import numpy as np
+import numpy.testing as npt
+import pytest
+
+import ensemble_heads as eh
+from ensemble_heads.keras_api import keras
+from recipes import sweeps
+from recipes.checkpoints import Checkpoints, keep_random_states
+from recipes.common import SettingError
+from recipes.experiment import TrainingSettings
+from recipes.run_folder import RunFolder
+
+SETTINGS = TrainingSettings(models=("single", "heads"), seeds=2)
+
+
+# ---- Sweeps
+
+
+def test_every_value_of_every_model_and_seed_is_a_run():
+    swept = sweeps.parse(TrainingSettings, ["batch_size=8,16", "precision=float32"])
+    assert swept == {"batch_size": [8, 16], "precision": ["float32"]}
+    runs = sweeps.runs_of(SETTINGS, swept, lambda model, name: model == "heads")
+    assert [run.key for run in runs] == [
+        "single-seed0",
+        "heads_batch_size_8_precision_float32-seed0",
+        "heads_batch_size_16_precision_float32-seed0",
+        "single-seed1",
+        "heads_batch_size_8_precision_float32-seed1",
+        "heads_batch_size_16_precision_float32-seed1",
+    ]
+    assert [run.settings.batch_size for run in runs[:3]] == [32, 8, 16]
+    assert runs[0].changes == {} and runs[2].method == (
+        "heads batch_size=16 precision=float32"
+    )
+
+
+@pytest.mark.parametrize(
+    "texts, message",
+    [
+        (["batch"], "be a setting and its values"),
+        (["mu=1"], "be a setting and its values.*the settings are models, seeds"),
+        (["steps="], "be a setting and its values"),
+        (["steps=1", "steps=2"], "be a setting and its values.*each"),
+        (["steps=1,x"], "hold values that fit"),
+        (["steps=1,1"], "hold each value once"),
+    ],
+)
+def test_bad_sweeps(texts, message):
+    with pytest.raises(SettingError, match=f"`sweep` must {message}"):
+        sweeps.parse(TrainingSettings, texts)
+
+
+# ---- Checkpoints
+
+
+def small_model(classes=3, dropout=True):
+    keep_random_states()
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6,))
+    x = keras.layers.Dense(8, name="trunk")(inputs)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.Dropout(0.5)(x) if dropout else x
+    outputs = keras.layers.Dense(classes, activation="softmax")(x)
+    model = eh.multi_head(keras.Model(inputs, outputs), "trunk", seed=0)
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.02, 3, 0.5)
+    optimizer = keras.optimizers.Adam(schedule)
+    model.compile(optimizer, "sparse_categorical_crossentropy")
+    return model
+
+
+def train(model, epochs):
+    x = np.random.default_rng(0).normal(size=(16, 6)).astype("float32")
+    y = np.arange(16) % 3
+    options = {"batch_size": 4, "shuffle": False, "verbose": 0}
+    return model.fit(x, y, epochs=epochs, **options).history["loss"]
+
+
+def test_training_goes_on_as_if_it_had_never_stopped(tmp_path):
+    model = small_model()
+    assert Checkpoints(tmp_path / "other", small_model()).restore() == 0
+    checkpoints = Checkpoints(tmp_path, model)
+    train(model, 2)
+    checkpoints.save(8)
+    expected = train(model, 2)
+    again = small_model()
+    assert Checkpoints(tmp_path, again).restore() == 8
+    # Dropout, moving statistics, moments and the schedule all go on.
+    assert train(again, 2) == expected
+    for a, b in zip(model.get_weights(), again.get_weights(), strict=True):
+        npt.assert_array_equal(a, b)
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path):
+    model = small_model()
+    checkpoints = Checkpoints(tmp_path, model, keep=2)
+    for step in (1, 2, 3):
+        checkpoints.save(step)
+    names = sorted(path.name for path in tmp_path.glob("*.index"))
+    assert names == ["ckpt-2.index", "ckpt-3.index"]
+
+
+def test_what_is_half_written_is_not_read(tmp_path):
+    model = small_model()
+    Checkpoints(tmp_path, model).save(1)
+    for path in tmp_path.glob("ckpt-1.*"):
+        half = path.read_bytes()[: path.stat().st_size // 2]
+        (tmp_path / path.name.replace("ckpt-1", "ckpt-2")).write_bytes(half)
+    assert Checkpoints(tmp_path, small_model()).restore() == 1
+
+
+@pytest.mark.parametrize("damage", ["another model", "cut off"])
+def test_checkpoint_that_does_not_fit(damage, tmp_path):
+    Checkpoints(tmp_path, small_model()).save(5)
+    if damage == "cut off":
+        path = next(tmp_path.glob("ckpt-5.data*"))
+        path.write_bytes(path.read_bytes()[:100])
+    model = small_model(classes=4 if damage == "another model" else 3)
+    with pytest.raises(SettingError, match="must hold checkpoints of this very model"):
+        Checkpoints(tmp_path, model).restore()
+
+
+def test_full_disk_leaves_the_checkpoint_before(tmp_path):
+    model = small_model()
+    checkpoints = Checkpoints(tmp_path, model)
+    train(model, 1)
+    checkpoints.save(4)
+    expected = [np.array(weight) for weight in model.get_weights()]
+    train(model, 1)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
+    try:
+        with pytest.raises(
+            SettingError, match="must have room for checkpoints.*step 8"
+        ):
+            checkpoints.save(8)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not list(tmp_path.glob("ckpt-8*"))
+    again = small_model()
+    assert Checkpoints(tmp_path, again).restore() == 4
+    for a, b in zip(expected, again.get_weights(), strict=True):
+        npt.assert_array_equal(a, b)
+
+
+# ---- Folders of runs
+
+
+def test_log_forgets_what_will_be_done_again(tmp_path):
+    folder = RunFolder(tmp_path / "run", {"a": 1})
+    for step in (2, 4, 6):
+        folder.add({"step": step, "loss": step / 2})
+    folder.add({"step": 6, "gap": 0.5})
+    with open(tmp_path / "run" / "metrics.jsonl", "a") as file:
+        file.write('{"step": 8, "lo')  # the computer went down here
+    again = RunFolder(tmp_path / "run", {"a": 1})
+    assert [record["step"] for record in again.log] == [2, 4, 6, 6]
+    again.forget_after(4)
+    with open(tmp_path / "run" / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows == [{"step": "2", "loss": "1.0"}, {"step": "4", "loss": "2.0"}]
+    assert again.result() is None
+    again.finish({"gap": 0.5})
+    assert RunFolder(tmp_path / "run").result() == {"gap": 0.5}
+
+
+def test_folder_of_another_configuration(tmp_path):
+    (tmp_path / "mine.txt").write_text("kept")
+    RunFolder(tmp_path, {"classes": 3, "seed": 0}).finish({})
+    with pytest.raises(SettingError, match="classes is 3 there and 4 here"):
+        RunFolder(tmp_path, {"classes": 4, "seed": 0})
+    renewed = RunFolder(tmp_path, {"classes": 4, "seed": 0}, overwrite=True)
+    assert renewed.result() is None and (tmp_path / "mine.txt").exists()
+
+
+def test_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingError, match="`workdir` must be a folder that can be wr"):
+        RunFolder(tmp_path / "file" / "run", {})
