@@ -1,4 +1,4 @@
-"""The comparison of sizes is right; Table 1 itself: tests/zoo/test_table_1.py."""
+"""The comparison of sizes is right; the tables themselves: tests/zoo."""
 
 import csv
 import re
@@ -10,6 +10,7 @@ from absl.testing import flagsaver
 import zoo
 from ensemble_heads.keras_api import keras
 from recipes import model_sizes
+from zoo.frame_inputs import frame_inputs, pool_frames
 
 Row = model_sizes.Row
 
@@ -79,6 +80,50 @@ def test_verdicts_and_exit_code(built, capsys, monkeypatch, tmp_path):
     assert code == 0 and "wrong" not in out
 
 
+def test_frames_are_counted_beside_what_is_printed(built, capsys, monkeypatch):
+    """What 8 x 10 weights and a bias cost per frame is all that is left out."""
+
+    def build(name):
+        inputs, x, mask = frame_inputs(8)
+        x = keras.layers.Dense(10)(x)
+        x = keras.layers.Dense(5)(pool_frames(x, mask, "max"))
+        return keras.Model(inputs, x, name=name)
+
+    monkeypatch.setattr(zoo, "build", build)
+    row = Row("A, Table 2", "of_frames", None, "0K", frames=(25, 300))
+    cells, _ = model_sizes.measure(row)
+    assert [cell.quantity for cell in cells] == [
+        *("flops", "flops, 25 frames", "flops, 300 frames"),
+    ]
+    printed, some, many = (cell.ours for cell in cells)
+    assert printed == 5 * (2 * 10 + 1) + 10  # the pooling compares its outputs
+    assert some >= printed + 25 * 10 * (2 * 8 + 1)
+    assert many - some >= 275 * 10 * (2 * 8 + 1)
+    assert many / some == pytest.approx(300 / 25, rel=0.05)
+    assert [cell.verdict for cell in cells[1:]] == ["left out there"] * 2
+    code, out = run(capsys, (row,), monkeypatch)
+    assert code == 0  # what nobody printed is not claimed
+    assert "1 of 1 figures" in out
+
+
+def test_figures_of_trainable_parameters(built, monkeypatch):
+    """A dense layer of 1000 x 100 and a batch norm: 200 of its 400 are trained."""
+
+    def build(name):
+        inputs = keras.Input((1000,))
+        x = keras.layers.Dense(100, use_bias=False)(inputs)
+        return keras.Model(inputs, keras.layers.BatchNormalization()(x), name=name)
+
+    monkeypatch.setattr(zoo, "build", build)
+    for count, exact in (("trainable", 100_200), ("folded", 100_100)):
+        cells, _ = model_sizes.measure(Row("A", "normed", "100.2K", count=count))
+        assert [cell.ours for cell in cells] == [exact]
+    (cell,), _ = model_sizes.measure(
+        Row("A", "normed", "100.2K", reproduced=(), count="trainable")
+    )
+    assert cell.verdict == "same" and not cell.claimed
+
+
 def test_unknown_model_and_argument(built, capsys, monkeypatch):
     with pytest.raises(app.UsageError, match="among resnet152, .*Received: vgg"):
         run(capsys, model_sizes.ROWS, monkeypatch, models=["vgg"])
@@ -86,9 +131,10 @@ def test_unknown_model_and_argument(built, capsys, monkeypatch):
         model_sizes.main(["model_sizes.py", "--tabel"])
 
 
-def test_every_multi_headed_and_plain_row_of_table_1_is_claimed():
-    table = [row for row in model_sizes.ROWS if "EnsembleNet, Table 1" in row.source]
-    assert {row.model for row in table} >= {"resnet152_2heads", "se_resnet152_2heads"}
-    assert len(table) == 4
-    assert all(row.reproduced == model_sizes.QUANTITIES for row in table)
+def test_every_figure_of_tables_1_and_2_is_claimed():
+    tables = [row for row in model_sizes.ROWS if "EnsembleNet, Table" in row.source]
+    names = {"resnet152", "se_resnet152", "dbof"}
+    assert {row.model for row in tables} == names | {f"{n}_2heads" for n in names}
+    assert all(row.reproduced == model_sizes.QUANTITIES for row in tables)
+    assert all(row.parameters and row.flops for row in tables)
     assert {row.model for row in model_sizes.ROWS} <= set(zoo.names())
