@@ -19,12 +19,16 @@ from recipes.experiment import evaluation_copy
 STOPPED = 128 + signal.SIGTERM  # the exit code of a process that SIGTERM ended
 
 
-def build(experiment, run):
-    """(model compiled for training, its copy compiled for evaluation), on its devices.
+def build(experiment, run, folder):
+    """What a run trains, on its devices.
 
     Args:
         experiment: `Experiment`.
         run: `Run`.
+        folder: `RunFolder`.
+
+    Returns:
+        (model compiled for training, its copy compiled for evaluation, `Checkpoints`).
     """
     keras.mixed_precision.set_global_policy(run.settings.precision)
     keep_random_states()
@@ -34,17 +38,17 @@ def build(experiment, run):
         experiment.compile(model, run)
         copy = evaluation_copy(model)
         experiment.compile_evaluation(copy, run)
-    return model, copy
+        return model, copy, Checkpoints(folder.checkpoints, model)
 
 
 def restored(experiment, run, folder):
-    """As `build`, with the newest checkpoint of the run; and that one's step.
+    """(model, its copy to evaluate, step) of a run's newest checkpoint; see `build`.
 
     Raises:
         SettingError: there is no checkpoint, or that of another model.
     """
-    model, copy = build(experiment, run)
-    step = Checkpoints(folder.checkpoints, model).restore()
+    model, copy, checkpoints = build(experiment, run, folder)
+    step = checkpoints.restore()
     if not step:
         rule = f"hold a checkpoint of the run {run.key}: train it first"
         raise SettingError("workdir", rule, folder.path)
@@ -69,8 +73,7 @@ def train(experiment, run, folder, progress):
         SettingError: a checkpoint that does not fit or cannot be written, or a loss
             that is no longer finite.
     """
-    model, copy = build(experiment, run)
-    checkpoints = Checkpoints(folder.checkpoints, model)
+    model, copy, checkpoints = build(experiment, run, folder)
     step = checkpoints.restore()
     folder.forget_after(step)
     settings = run.settings

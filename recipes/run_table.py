@@ -45,7 +45,9 @@ def _columns(experiment, finished):
     seeds = {"seeds": lambda row: len(row[1])}
     measured = [Column("seeds", lambda row: str(len(row[1])), seeds)]
     measured += [_measure_column(measure) for measure in experiment.measures]
-    sizes = [_size_column(size) for size in finished[0][1].result()["sizes"]]
+    found = [folder.result() for _, folder in finished]
+    known = dict.fromkeys(name for one in found for name in one["sizes"])
+    sizes = [_size_column(size) for size in known]
     speed = {"examples_per_second": lambda row: row[1][0]["examples_per_second"]}
     sizes.append(Column("examples/s", _speed, speed))
     return name, measured, sizes
@@ -71,10 +73,13 @@ def _measure_column(measure):
 
 def _size_column(name):
     def value(row):
-        return row[1][0]["sizes"][name]
+        return row[1][0]["sizes"].get(name)
 
     def text(row):
-        return f"{value(row) / 1e6:,.3f} M"
+        size = value(row)
+        if size is None:
+            return results.NOT_KNOWN
+        return f"{size:,}" if size < 1e6 else f"{size / 1e6:,.3f} M"
 
     return Column(name.replace("_", " "), text, {name: value})
 

@@ -20,7 +20,6 @@ Result: on the real data set not measured; preset smoke in docs/youtube8m.md.
 """
 
 import contextlib
-import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -30,141 +29,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import ensemble_heads as eh
 import zoo
-from datasets import synthetic, youtube8m
+from datasets import shard_files, synthetic, tfrecord_framing, youtube8m
 from ensemble_heads.keras_api import keras
 from recipes import folders, long_runs, youtube8m_output
-from recipes.common import setting
-from recipes.experiment import Examples, Experiment, Measure, TrainingSettings
+from recipes.experiment import Examples, Experiment, Measure
+from recipes.youtube8m_settings import PRESETS
 from zoo import frame_inputs
 
-MODELS = tuple(
-    n for n in zoo.names() if n.startswith(("dbof", "nextvlad", "youtube8m"))
-)
 SYNTHETIC = "synthetic"  # the folder of made-up shards in the workdir
-
-
-@dataclasses.dataclass(frozen=True)
-class Config(TrainingSettings):
-    """Settings of a training run; each is a flag."""
-
-    models: tuple[str, ...] = setting(
-        ("dbof_2heads",), f"Models, each a run per seed: {', '.join(MODELS)}."
-    )
-    distillation_weight: float | None = setting(
-        2.0, "mu of the co-distillation loss; none for the ensembling loss."
-    )
-    ensemble_weight: float | None = setting(
-        None, "lambda of the ensembling loss; none for the co-distillation loss."
-    )
-    data_dir: str = setting("", "Folder or URL of the shards.")
-    train_files: tuple[str, ...] = setting((), "Files or globs, in place of the split.")
-    evaluation_files: tuple[str, ...] = setting((), "The same, to evaluate.")
-    predict_files: tuple[str, ...] = setting((), "The same, to predict.")
-    train_split: str = setting("paper_train", f"One of {', '.join(youtube8m.SPLITS)}.")
-    evaluation_split: str = setting("paper_eval", "The same, to evaluate.")
-    predict_split: str = setting("test", "The same, to predict.")
-    synthetic_videos: int = setting(0, "Make up so many training videos; 0: real ones.")
-    feature_names: tuple[str, ...] = setting(("rgb", "audio"), "Features of a frame.")
-    feature_sizes: tuple[int, ...] = setting((1024, 128), "Numbers in each of them.")
-    num_classes: int = setting(youtube8m.CLASSES, "Size of the vocabulary.")
-    random_frames: int = setting(25, "Frames drawn of each video to train on.")
-    max_frames: int = setting(youtube8m.MAX_FRAMES, "Frames taken at most to evaluate.")
-    pad_frames: bool = setting(
-        False, "Pad to that many frames always, as TPUs want it when they evaluate."
-    )
-    shuffle_buffer: int = setting(2048, "Records that training is shuffled in.")
-    skip_bad_records: bool = setting(False, "Count and leave out what is damaged.")
-    cluster: int = setting(4096, "DBoF: units of the cluster layer.")
-    hidden: int = setting(4096, "DBoF: units of the hidden layer.")
-    num_experts: int = setting(5, "DBoF: logistic experts of a class.")
-    num_heads: int = setting(2, "DBoF: heads N of the multi-headed model.")
-    head_hidden: int = setting(3000, "DBoF: hidden units of a head.")
-    head_experts: int = setting(3, "DBoF: experts of a class in a head.")
-    pooling: str = setting("swap", "DBoF: swap, average, max or attention.")
-    second_gate: str = setting("hidden", "DBoF: hidden, scores (as the text) or none.")
-    learning_rate: float = setting(0.005, "Of Adam at the start.")
-    decay_rate: float = setting(0.95, "What it is multiplied by …")
-    decay_examples: int = setting(1_500_000, "… after every so many examples.")
-    clip_norm: float | None = setting(None, "Largest norm of all gradients together.")
-    top_k: int = setting(20, "Predictions of a video that count for GAP and mAP.")
-
-    def __post_init__(self):
-        super().__post_init__()
-        for model in self.models:
-            known = f"name models among {', '.join(MODELS)}"
-            self.require("models", model in MODELS, known)
-        one = (self.distillation_weight is None) != (self.ensemble_weight is None)
-        self.require("ensemble_weight", one, "be none where distillation_weight is not")
-        positive = ("num_classes", "random_frames", "max_frames", "cluster", "hidden")
-        self.require_at_least(1, *positive, "num_experts", "num_heads", "head_hidden")
-        self.require_at_least(1, "head_experts", "decay_examples", "top_k")
-        self.require_at_least(0, "synthetic_videos", "shuffle_buffer")
-        self.require("learning_rate", self.learning_rate > 0, "be above 0")
-        self.require("decay_rate", 0 < self.decay_rate <= 1, "be in (0, 1]")
-        fits = self.clip_norm is None or self.clip_norm > 0
-        self.require("clip_norm", fits, "be above 0, or none")
-        same = len(self.feature_names) == len(self.feature_sizes) >= 1
-        self.require("feature_sizes", same, "have an entry for each of feature_names")
-        for name in ("train_split", "evaluation_split", "predict_split"):
-            known = getattr(self, name) in youtube8m.SPLITS
-            self.require(name, known, f"be one of {', '.join(youtube8m.SPLITS)}")
-
-    def with_changes(self, **changes):
-        # The weight that is asked for says which loss it is.
-        weights = {"distillation_weight", "ensemble_weight"}
-        asked = weights & changes.keys()
-        if len(asked) == 1 and changes[next(iter(asked))] is not None:
-            changes |= dict.fromkeys(weights - asked)
-        return super().with_changes(**changes)
-
-    @property
-    def features(self):
-        return dict(zip(self.feature_names, self.feature_sizes, strict=True))
-
-
-PAPER = Config(
-    batch_size=512,
-    evaluation_batch_size=128,
-    steps=48_000,  # five times 4.9 million videos: the paper does not say how many
-    log_every=100,
-    checkpoint_every=1000,
-    evaluate_every=6000,
-)
-PRESETS = {
-    "paper": PAPER,
-    "laptop": dataclasses.replace(
-        PAPER,
-        models=("dbof", "dbof_2heads"),
-        batch_size=128,
-        evaluation_batch_size=32,
-        steps=20_000,
-        evaluate_every=5000,
-        cluster=1024,
-        hidden=1024,
-        num_experts=2,
-        head_hidden=768,
-        head_experts=1,
-    ),
-    "smoke": Config(
-        models=("dbof", "dbof_2heads"),
-        synthetic_videos=2000,
-        feature_sizes=(24, 8),
-        num_classes=300,
-        max_frames=60,
-        batch_size=64,
-        evaluation_batch_size=64,
-        steps=300,
-        log_every=50,
-        checkpoint_every=100,
-        evaluate_every=150,
-        cluster=64,
-        hidden=64,
-        num_experts=2,
-        head_hidden=44,
-        head_experts=1,
-        shuffle_buffer=512,
-    ),
-}
 
 
 class YouTube8M(Experiment):
@@ -186,6 +58,7 @@ class YouTube8M(Experiment):
     scale_settings = (
         *Experiment.scale_settings,
         *("predict_files", "predict_split", "data_dir", "pad_frames", "steps"),
+        "max_evaluation_videos",
     )
 
     def __init__(self, settings, path):
@@ -193,6 +66,7 @@ class YouTube8M(Experiment):
         some = settings.data_dir or settings.train_files or settings.synthetic_videos
         settings.require("data_dir", some, rule)
         self._synthetic = path / SYNTHETIC if settings.synthetic_videos else None
+        self._bad_records = youtube8m.BadRecords()
 
     def is_affected(self, model, name):
         of_heads = ("distillation_weight", "ensemble_weight", "num_heads")
@@ -201,22 +75,10 @@ class YouTube8M(Experiment):
         return True
 
     def build(self, run):
-        settings, spec = run.settings, zoo.SPECS[run.model]
-        changes = {
-            "feature_size": sum(settings.feature_sizes),
-            "classes": settings.num_classes,
-        }
-        if run.model.startswith("dbof"):
-            for name in ("cluster", "hidden", "num_experts", "pooling", "second_gate"):
-                changes[name] = getattr(settings, name)
-        if isinstance(spec, zoo.MultiHeadSpec):
-            changes |= {
-                "seed": run.seed,
-                "num_heads": settings.num_heads,
-                "width_multiplier": settings.head_hidden / settings.hidden,
-                "overrides": {"moe": {"num_experts": settings.head_experts}},
-            }
-        return spec.with_changes(**changes).build(run.model)
+        try:
+            return self._spec(run).build(run.model)
+        except ValueError as error:  # a size that the model does not allow
+            sys.exit(str(error))
 
     def compile(self, model, run):
         settings = run.settings
@@ -246,7 +108,7 @@ class YouTube8M(Experiment):
             metrics=[
                 _gap(settings),
                 eh.metrics.MeanAveragePrecision(
-                    settings.num_classes, top_k=settings.top_k, name="map"
+                    settings.num_classes, name="map", **_exact(settings)
                 ),
                 eh.metrics.HitAtOne(name="hit_at_1"),
                 eh.metrics.PrecisionAtEqualRecall(name="perr"),
@@ -258,6 +120,7 @@ class YouTube8M(Experiment):
 
     def training_data(self, run, start_step):
         settings = run.settings
+        epoch, batch = self._place(run, start_step)
         return self._load(
             run,
             settings.train_split,
@@ -268,7 +131,8 @@ class YouTube8M(Experiment):
             shuffle_buffer=settings.shuffle_buffer,
             epochs=None,
             seed=run.seed,
-            start_batch=start_step,
+            start_epoch=epoch,
+            start_batch=batch,
             drop_remainder=True,
         )
 
@@ -313,8 +177,30 @@ class YouTube8M(Experiment):
         try:
             with youtube8m.clear_errors():
                 yield
+            if len(self._bad_records):
+                print(self._bad_records.summary())
         except (youtube8m.RecordError, FileNotFoundError, ImportError) as error:
             sys.exit(str(error))
+
+    def _spec(self, run):
+        """The model's row of the zoo with the settings' sizes."""
+        settings, spec = run.settings, zoo.SPECS[run.model]
+        changes = {"classes": settings.num_classes}
+        if "feature_sizes" in spec.changeable_fields():
+            changes["feature_sizes"] = settings.feature_sizes
+        else:
+            changes["feature_size"] = sum(settings.feature_sizes)
+        if run.model.startswith("dbof"):
+            for name in ("cluster", "hidden", "num_experts", "pooling", "second_gate"):
+                changes[name] = getattr(settings, name)
+        if isinstance(spec, zoo.MultiHeadSpec):
+            changes |= {
+                "seed": run.seed,
+                "num_heads": settings.num_heads,
+                "width_multiplier": settings.head_hidden / settings.hidden,
+                "overrides": {"moe": {"num_experts": settings.head_experts}},
+            }
+        return spec.with_changes(**changes)
 
     def _ensemble_loss(self, model, settings):
         if not isinstance(model, eh.MultiHeadModel):
@@ -343,8 +229,29 @@ class YouTube8M(Experiment):
             features=settings.features,
             num_classes=settings.num_classes,
             skip_bad_records=settings.skip_bad_records,
+            bad_records=self._bad_records,
             **options,
         )
+
+    def _place(self, run, step):
+        """(epoch, batch in it) of a training step.
+
+        Whole epochs are passed over where it can be counted how long they are. Where
+        that would take as long as reading them, the batches before are read anew.
+        """
+        settings = run.settings
+        if not step or settings.skip_bad_records:
+            return 0, step
+        level = "frame" if self._takes_frames(run) else "video"
+        paths = youtube8m.list_files(
+            settings.train_split,
+            self._folder(settings, level),
+            files=list(settings.train_files) or None,
+            level=level,
+        )
+        if not all(map(shard_files.is_local, paths)):
+            return 0, step
+        return divmod(step, tfrecord_framing.count(paths) // settings.batch_size)
 
     def _folder(self, settings, level):
         if self._synthetic is None:
@@ -358,7 +265,11 @@ class YouTube8M(Experiment):
 
 
 def _gap(settings):
-    return eh.metrics.GlobalAveragePrecision(top_k=settings.top_k, name="gap")
+    return eh.metrics.GlobalAveragePrecision(name="gap", **_exact(settings))
+
+
+def _exact(settings):
+    return {"top_k": settings.top_k, "max_examples": settings.max_evaluation_videos}
 
 
 def _make_up(folder, level, settings):

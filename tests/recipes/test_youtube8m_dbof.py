@@ -51,9 +51,14 @@ def result_of(folder):
 
 def final_weights(folder):
     """{name: array} of the newest checkpoint, the optimizer's state among them."""
+    counts = "save_counter"  # SIGTERM saves once more
     reader = tf.train.load_checkpoint(str(folder / "checkpoints"))
     names = reader.get_variable_to_shape_map()
-    wanted = [name for name in names if name.endswith("VARIABLE_VALUE")]
+    wanted = [
+        name
+        for name in names
+        if name.endswith("VARIABLE_VALUE") and not name.startswith(counts)
+    ]
     return {name: reader.get_tensor(name) for name in wanted}
 
 
