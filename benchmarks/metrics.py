@@ -22,7 +22,6 @@ Scores are made batch by batch: 100,000 x 3862 of them would be 1.5 GB.
 Writes benchmarks/results/metrics_<TensorFlow line>.csv.
 """
 
-import csv
 import heapq
 import os
 import resource
@@ -40,6 +39,7 @@ from rich.console import Console
 from rich.progress import track
 
 import ensemble_heads as eh
+from benchmarks import recording
 from ensemble_heads import provenance
 
 GOAL = 20.0
@@ -192,22 +192,13 @@ def sentences(line):
     )
 
 
-def write(path, line):
-    """Writes one line and its head as a CSV file; makes its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(line))
-        writer.writeheader()
-        writer.writerow(line)
-
-
 def main(_):
     console = Console(highlight=False)
     settings = {
         "examples": FLAGS.examples,
         "classes": FLAGS.classes,
         "batch_size": FLAGS.batch_size,
-        "load_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else "",
+        "load_before": recording.busy_before(),
     }
     made_with = provenance.describe()  # before the tree gets a result
     line = measure(FLAGS.examples, FLAGS.classes, FLAGS.batch_size)
@@ -217,10 +208,8 @@ def main(_):
     )
     for sentence in sentences(line):
         console.print(sentence, soft_wrap=True)
-    results = Path(__file__).resolve().parent / "results"
-    name = f"metrics_{provenance.tensorflow_line()}.csv"
-    path = Path(FLAGS.output) if FLAGS.output else results / name
-    write(path, {**line, **settings, **made_with})
+    path = recording.path_of("metrics", FLAGS.output)
+    recording.write(path, [{**line, **settings, **made_with}])
     console.print(f"Written to {path}", soft_wrap=True)
 
 

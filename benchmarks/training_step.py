@@ -26,7 +26,6 @@ and of seconds of CPU time in all threads. The first rounds warm up and do not c
 Writes benchmarks/results/training_step_<TensorFlow line>.csv.
 """
 
-import csv
 import gc
 import itertools
 import os
@@ -41,13 +40,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
-from rich import box
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 import ensemble_heads as eh
 import zoo
+from benchmarks import recording
 from ensemble_heads import provenance
 from ensemble_heads.keras_api import keras
 
@@ -205,16 +203,19 @@ def summarise(compared, pairs):
 
 def render(lines, title):
     """`rich.table.Table` of the lines."""
-    table = Table(
-        title=title, title_justify="left", box=box.SIMPLE, padding=0, show_edge=False
-    )
-    table.add_column("network", no_wrap=True)
     columns = (
-        *("FLOP\nratio", "training\nseconds", "\nratio", "CPU\nratio", "/ FLOP\nratio"),
+        *("network", "FLOP\nratio", "training\nseconds", "\nratio"),
+        *("CPU\nratio", "/ FLOP\nratio"),
+            "network",
+            "FLOP\nratio",
+            "training\nseconds",
+            "\nratio",
+            "CPU\nratio",
+            "/ FLOP\nratio",
+        ),
         *("inference\nseconds", "\nratio"),
     )
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
+    table = recording.table(title, columns)
     for line in lines:
         table.add_row(
             line["network"],
@@ -241,23 +242,13 @@ def verdicts(lines):
             )
 
 
-def write(path, lines):
-    """Writes the lines as a CSV file; its folder is made where it is missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(lines[0]))
-        writer.writeheader()
-        writer.writerows(lines)
-
-
 def main(_):
     # TensorFlow warns of retracing where Keras makes a function for each model.
     logging.set_verbosity(logging.ERROR)
     keras.utils.set_random_seed(0)
     console = Console(highlight=False)
     compared = subjects(FLAGS.model, FLAGS.fork_at, FLAGS.batch_size)
-    # What else ran: the CPU ratios can be trusted on a busy machine, the others less.
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else ""
+    load = recording.busy_before()
     pairs = {
         kind: measure(compared, kind, FLAGS.rounds, FLAGS.warm_up) for kind in KINDS
     }
@@ -270,16 +261,14 @@ def main(_):
     console.print(render(lines, title))
     for verdict in verdicts(lines):
         console.print(verdict, soft_wrap=True)
-    line = provenance.tensorflow_line()
-    results = Path(__file__).resolve().parent / "results"
-    path = Path(FLAGS.output) if FLAGS.output else results / f"training_step_{line}.csv"
+    path = recording.path_of("training_step", FLAGS.output)
     settings = {
         "model": FLAGS.model,
         "batch_size": FLAGS.batch_size,
         "rounds": FLAGS.rounds,
         "load_before": load,
     }
-    write(path, [{**line, **settings, **made_with} for line in lines])
+    recording.write(path, [{**line, **settings, **made_with} for line in lines])
     console.print(f"Written to {path}", soft_wrap=True)
 
 

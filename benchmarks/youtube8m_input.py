@@ -26,7 +26,6 @@ Goal: under 10 %.
 Writes benchmarks/results/youtube8m_input_<TensorFlow line>.csv.
 """
 
-import csv
 import os
 import statistics
 import sys
@@ -39,12 +38,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf
 from absl import app, flags, logging
-from rich import box
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 import zoo
+from benchmarks import recording
 from datasets import synthetic, youtube8m
 from ensemble_heads import provenance
 from ensemble_heads.keras_api import keras
@@ -199,12 +197,8 @@ def seconds_per_step(name, files, batch_size, steps):
 
 def render(lines, title):
     """`rich.table.Table` of the lines."""
-    table = Table(
-        title=title, title_justify="left", box=box.SIMPLE, padding=0, show_edge=False
-    )
-    table.add_column("pipeline", no_wrap=True)
-    for column in ("videos/s", "x reference", "CPU s/1000", "x reference (CPU)"):
-        table.add_column(column, justify="right", no_wrap=True)
+    names = ("videos/s", "x reference", "CPU s/1000", "x reference (CPU)")
+    table = recording.table(title, ("pipeline", *names))
     for line in lines:
         table.add_row(
             line["pipeline"],
@@ -235,15 +229,6 @@ def share_verdict(name, per_batch, per_step):
     )
 
 
-def write(path, lines):
-    """Writes the lines as a CSV file; its folder is made where it is missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(lines[0]))
-        writer.writeheader()
-        writer.writerows(lines)
-
-
 def main(_):
     logging.set_verbosity(logging.ERROR)
     console = Console(highlight=False)
@@ -253,7 +238,7 @@ def main(_):
         else (FLAGS.videos, FLAGS.rounds, FLAGS.warm_up, FLAGS.model)
     )
     each = -(-videos // FLAGS.shards)
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else ""
+    load = recording.busy_before()
     settings = {
         "videos": each * FLAGS.shards,
         "batch_size": FLAGS.batch_size,
@@ -284,10 +269,8 @@ def main(_):
             share_verdict(model, per_batch, settings["seconds_per_step"]),
             soft_wrap=True,
         )
-    results = Path(__file__).resolve().parent / "results"
-    name = f"youtube8m_input_{provenance.tensorflow_line()}.csv"
-    path = Path(FLAGS.output) if FLAGS.output else results / name
-    write(path, [{**line, **settings, **made_with} for line in lines])
+    path = recording.path_of("youtube8m_input", FLAGS.output)
+    recording.write(path, [{**line, **settings, **made_with} for line in lines])
     console.print(f"Written to {path}", soft_wrap=True)
 
 

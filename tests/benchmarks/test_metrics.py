@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import metrics as benchmark
+from benchmarks import recording
 from tests import numpy_metrics
 
 
@@ -24,7 +25,7 @@ def test_a_small_run(tmp_path):
     line = benchmark.measure(examples=70, classes=30, batch_size=8)
     assert 0 < line["gap"] < 1
     assert line["speedup"] == line["heap_seconds"] / line["metric_seconds"]
-    benchmark.write(tmp_path / "new" / "metrics.csv", line)
+    recording.write(tmp_path / "new" / "metrics.csv", [line])
     with open(tmp_path / "new" / "metrics.csv", encoding="utf-8") as file:
         (read,) = csv.DictReader(file)
     assert set(read) == set(line)
