@@ -47,12 +47,6 @@ TOP_K = 20
 SORTED_STEPS = 5
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("examples", 100_000, "Videos.", lower_bound=1)
-flags.DEFINE_integer("classes", 3862, "Classes.", lower_bound=1)
-flags.DEFINE_integer("batch_size", 1000, "Videos per batch.", lower_bound=1)
-flags.DEFINE_string(
-    "output", None, "CSV file. Default: benchmarks/results/metrics_<line>.csv"
-)
 
 
 class Heap:
@@ -192,6 +186,15 @@ def sentences(line):
     )
 
 
+def define_flags():
+    flags.DEFINE_integer("examples", 100_000, "Videos.", lower_bound=1)
+    flags.DEFINE_integer("classes", 3862, "Classes.", lower_bound=1)
+    flags.DEFINE_integer("batch_size", 1000, "Videos per batch.", lower_bound=1)
+    flags.DEFINE_string(
+        "output", None, "CSV file. Default: benchmarks/results/metrics_<line>.csv"
+    )
+
+
 def main(_):
     console = Console(highlight=False)
     settings = {
@@ -214,4 +217,5 @@ def main(_):
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)

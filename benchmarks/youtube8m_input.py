@@ -54,23 +54,6 @@ FRAMES = 25
 CLOCKS = {"seconds": time.perf_counter, "cpu_seconds": time.process_time}
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("batch_size", 128, "Videos per batch.", lower_bound=1)
-flags.DEFINE_integer("videos", 2048, "Videos in the shards.", lower_bound=1)
-flags.DEFINE_integer("shards", 4, "Files.", lower_bound=1)
-flags.DEFINE_integer("rounds", 7, "Rounds that count.", lower_bound=1)
-flags.DEFINE_integer("warm_up", 2, "Rounds before those.", lower_bound=0)
-flags.DEFINE_integer("steps", 5, "Training steps to time, after two.", lower_bound=1)
-flags.DEFINE_string(
-    "model",
-    "dbof_2heads",
-    "Network of the input share, by its zoo name; empty for none.",
-)
-flags.DEFINE_boolean("smoke", False, "Small shards, one round, no network.")
-flags.DEFINE_string(
-    "output",
-    None,
-    "CSV file to write. Default: benchmarks/results/youtube8m_input_<line>.csv",
-)
 
 
 def pipelines(files, batch_size):
@@ -229,6 +212,28 @@ def share_verdict(name, per_batch, per_step):
     )
 
 
+def define_flags():
+    flags.DEFINE_integer("batch_size", 128, "Videos per batch.", lower_bound=1)
+    flags.DEFINE_integer("videos", 2048, "Videos in the shards.", lower_bound=1)
+    flags.DEFINE_integer("shards", 4, "Files.", lower_bound=1)
+    flags.DEFINE_integer("rounds", 7, "Rounds that count.", lower_bound=1)
+    flags.DEFINE_integer("warm_up", 2, "Rounds before those.", lower_bound=0)
+    flags.DEFINE_integer(
+        "steps", 5, "Training steps to time, after two.", lower_bound=1
+    )
+    flags.DEFINE_string(
+        "model",
+        "dbof_2heads",
+        "Network of the input share, by its zoo name; empty for none.",
+    )
+    flags.DEFINE_boolean("smoke", False, "Small shards, one round, no network.")
+    flags.DEFINE_string(
+        "output",
+        None,
+        "CSV file to write. Default: benchmarks/results/youtube8m_input_<line>.csv",
+    )
+
+
 def main(_):
     logging.set_verbosity(logging.ERROR)
     console = Console(highlight=False)
@@ -275,4 +280,5 @@ def main(_):
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)

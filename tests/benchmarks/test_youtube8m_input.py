@@ -97,6 +97,7 @@ def test_a_small_run_writes_its_table(run_python, tmp_path):
         import sys
         from absl import app
         from benchmarks import youtube8m_input
+        youtube8m_input.define_flags()
         app.run(youtube8m_input.main, ["x", "--smoke", f"--output={sys.argv[1]}"])
     """
     printed = run_python(source, path)
