@@ -20,6 +20,14 @@ def test_every_test_draws_the_same_numbers(call):
     assert DRAWN.setdefault("first", drawn) == drawn
 
 
+@pytest.mark.parametrize("call", ["first", "second"])
+def test_every_test_starts_in_float32(call):
+    assert keras.layers.Dense(2).compute_dtype == "float32"
+    keras.backend.set_floatx("float64")
+    assert keras.layers.Dense(2).compute_dtype in ("float32", "float64")
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+
+
 def test_two_devices_share_a_batch(run_on_two_devices):
     """Each device must see its own half, not the whole batch or the other's half."""
     result = run_on_two_devices(
