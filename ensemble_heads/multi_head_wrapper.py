@@ -123,7 +123,14 @@ class MultiHeadWrapper(keras.layers.Layer):
         Returns:
             Two flat lists with one entry per output.
         """
-        raw = [self._flat(head(features, training=training)) for head in self.heads]
+        raw = []
+        flat = tf.nest.flatten(features)
+        masked = [getattr(tensor, "_keras_mask", None) for tensor in flat]
+        for head in self.heads:
+            raw.append(self._flat(head(features, training=training)))
+            for tensor, mask in zip(flat, masked, strict=True):
+                if mask is not None:  # attention in Keras 3 takes it off its inputs
+                    tensor._keras_mask = mask
         stacks = [tf.stack(tensors, axis=1) for tensors in zip(*raw, strict=True)]
         masks = [getattr(tensor, "_keras_mask", None) for tensor in raw[0]]
         return stacks, masks
