@@ -160,6 +160,21 @@ def test_mixed_precision_predicts_in_float32(policy):
     npt.assert_allclose(np.array(ensemble).sum(-1), 1.0, rtol=1e-6)
 
 
+def test_every_head_gets_the_masks_that_attention_takes_off():
+    layers = keras.layers
+    inputs = keras.Input((None,), dtype="int32")
+    words = layers.Embedding(9, 4, mask_zero=True, name="words")(inputs)
+    mixed = layers.MultiHeadAttention(2, 3)(words, words)
+    pooled = layers.GlobalAveragePooling1D()(layers.Add()([words, mixed]))
+    single = keras.Model(inputs, layers.Dense(3, activation="softmax")(pooled))
+    model = eh.multi_head(single, "words", num_heads=3, copy_weights=True)
+    x = np.array([[1, 2, 0, 0], [3, 4, 5, 0]])
+    expected = np.repeat(np.array(single(x))[:, None], 3, axis=1)
+    npt.assert_allclose(model.head_predictions(x), expected, rtol=1e-5, atol=1e-6)
+    predicted = model.predict(x, verbose=0)
+    npt.assert_allclose(predicted, expected[:, 0], rtol=1e-5, atol=1e-6)
+
+
 def test_masks_pass_to_the_heads():
     layers = keras.layers
     inputs = keras.Input((5,), dtype="int32")
