@@ -4,7 +4,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from ensemble_heads.graph import Graph, tensors_in
+from ensemble_heads.graph import Graph, Node, tensors_in
 from ensemble_heads.keras_api import KERAS_3, keras
 from ensemble_heads.width_rules import operation_name
 from ensemble_heads.widths import unknown_name
@@ -79,7 +79,9 @@ def take_off_activations(graph):
         links.append(link)
         if link == "linear":
             continue
-        if _has_no_linear_form(node.layer):
+        if isinstance(node.layer, keras.layers.Softmax):
+            nodes[nodes.index(node)] = _linear_in_place_of(node)
+        elif operation_name(node.layer) is not None:
             nodes.remove(node)
             replaced[tensor] = node.inputs[0]
         else:  # an Activation layer too: it names the output
@@ -90,6 +92,13 @@ def take_off_activations(graph):
 
 def _replace(structure, replaced):
     return tf.nest.map_structure(lambda tensor: replaced.get(tensor, tensor), structure)
+
+
+def _linear_in_place_of(node):
+    """A node that does nothing, and names its output as the softmax layer did."""
+    dtype = node.layer.get_config().get("dtype")
+    layer = keras.layers.Activation("linear", name=node.layer.name, dtype=dtype)
+    return Node(layer, node.name, (node.inputs[0],), {}, node.outputs)
 
 
 def _link(node):
@@ -127,10 +136,6 @@ def _operation_axis(node):
         return getattr(node.layer, "axis", -1)
     given = node.args[1] if len(node.args) > 1 else node.kwargs.get("axis")
     return -1 if given is None else given
-
-
-def _has_no_linear_form(layer):
-    return isinstance(layer, keras.layers.Softmax) or operation_name(layer) is not None
 
 
 def _fork_tensors(graph, fork_at):

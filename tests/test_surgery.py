@@ -2,6 +2,7 @@
 
 import json
 import random
+from functools import partial
 
 import numpy as np
 import pytest
@@ -264,3 +265,24 @@ def test_statistics_of_adapted_layers_are_kept():
     model = eh.multi_head(single, "shared")
     found = model.trunk.get_layer("normalization")(data)
     np.testing.assert_allclose(found, normalization(data), rtol=1e-6)
+
+
+@pytest.mark.parametrize("ending", ["softmax layer", "activation layer", "argument"])
+def test_outputs_keep_their_names(ending):
+    inputs = keras.Input((4,))
+    shared = layers.Dense(8, name="shared")(inputs)
+    if ending == "argument":
+        outputs = layers.Dense(3, activation="softmax", name="classes")(shared)
+    else:
+        scores = layers.Dense(3, name="scores")(shared)
+        softmax = ending == "softmax layer"
+        last = layers.Softmax if softmax else partial(layers.Activation, "softmax")
+        outputs = last(name="classes")(scores)
+    single = keras.Model(inputs, outputs)
+    model = eh.multi_head(single, "shared", copy_weights=True)
+    assert model.outputs_like.names == single.output_names == ["classes"]
+    assert model.wrapper.links == "softmax"
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+    np.testing.assert_allclose(model(x), single(x), rtol=1e-5, atol=1e-6)
+    single_head = model.head(1)
+    np.testing.assert_allclose(single_head(x), single(x), rtol=1e-5, atol=1e-6)
