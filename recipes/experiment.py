@@ -6,10 +6,13 @@ import dataclasses
 import tensorflow as tf
 
 import ensemble_heads as eh
+from ensemble_heads import strategies
 from ensemble_heads.keras_api import keras
-from ensemble_heads.strategies import NAMES as STRATEGIES
 from recipes import common
 from recipes.common import setting
+
+# Workers of several hosts would all write the same folders.
+STRATEGIES = tuple(name for name in strategies.NAMES if name != "multi_worker")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +95,9 @@ class Experiment:
         *("models", "seeds", "evaluation_batch_size", "strategy", "jit_compile"),
         *("log_every", "checkpoint_every", "evaluate_every"),
     )
+
+    def check_data(self, settings):
+        """Raises `SettingError` where the settings name no data."""
 
     def is_affected(self, model, name):
         """Whether a model, by its name, depends on a setting; for sweeps."""

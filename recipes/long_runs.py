@@ -22,6 +22,7 @@ from recipes.run_folder import RunFolder
 from recipes.run_table import write_report
 
 COMMANDS = ("train", "evaluate", "predict", "export", "report")
+NEED_DATA = ("train", "evaluate", "predict")
 EVALUATION = "evaluation.json"
 
 
@@ -176,6 +177,8 @@ def _main(make_experiment, settings, options):
     default = Path(common.DEFAULT_FOLDER, script, f"{options.preset}_tf{line}")
     path = options.workdir or default
     experiment = make_experiment(settings, path)
+    if options.command in NEED_DATA:
+        experiment.check_data(settings)
     runs = sweeps.runs_of(settings, swept, experiment.is_affected)
     session = Session(experiment, runs, path, options.overwrite)
     with experiment.clear_errors():

@@ -62,11 +62,13 @@ class YouTube8M(Experiment):
     )
 
     def __init__(self, settings, path):
+        self._synthetic = path / SYNTHETIC if settings.synthetic_videos else None
+        self._bad_records = youtube8m.BadRecords()
+
+    def check_data(self, settings):
         rule = "name the folder of the shards; --preset=smoke makes some up"
         some = settings.data_dir or settings.train_files or settings.synthetic_videos
         settings.require("data_dir", some, rule)
-        self._synthetic = path / SYNTHETIC if settings.synthetic_videos else None
-        self._bad_records = youtube8m.BadRecords()
 
     def is_affected(self, model, name):
         of_heads = ("distillation_weight", "ensemble_weight", "num_heads")
@@ -140,7 +142,7 @@ class YouTube8M(Experiment):
         settings = run.settings
         split, files = settings.evaluation_split, settings.evaluation_files
         size = settings.evaluation_batch_size
-        return self._load(run, split, files, size, **self._all_frames(settings))
+        return self._load(run, split, files, size, **self._all_frames(run))
 
     def evaluation_examples(self, run):
         return run.settings.synthetic_videos // 8 if self._synthetic else None
@@ -164,7 +166,7 @@ class YouTube8M(Experiment):
             settings.predict_files,
             settings.evaluation_batch_size,
             with_ids=True,
-            **self._all_frames(settings),
+            **self._all_frames(run),
         )
         return youtube8m_output.write_predictions(model, data, path, settings.top_k)
 
@@ -213,25 +215,33 @@ class YouTube8M(Experiment):
     def _takes_frames(self, run):
         return getattr(zoo.SPECS[run.model], "pooling", "frames") is not None
 
-    def _all_frames(self, settings):
-        pad_to = settings.max_frames if settings.pad_frames else None
-        return {"max_frames": settings.max_frames, "pad_to": pad_to}
+    def _all_frames(self, run):
+        if not self._takes_frames(run):
+            return {}
+        frames = run.settings.max_frames
+        return {
+            "max_frames": frames,
+            "pad_to": frames if run.settings.pad_frames else None,
+        }
 
     def _load(self, run, split, files, batch_size, **options):
         settings = run.settings
         level = "frame" if self._takes_frames(run) else "video"
-        return youtube8m.load(
-            split,
-            self._folder(settings, level),
-            batch_size,
-            level=level,
-            files=list(files) or None,
-            features=settings.features,
-            num_classes=settings.num_classes,
-            skip_bad_records=settings.skip_bad_records,
-            bad_records=self._bad_records,
-            **options,
-        )
+        try:
+            return youtube8m.load(
+                split,
+                self._folder(settings, level),
+                batch_size,
+                level=level,
+                files=list(files) or None,
+                features=settings.features,
+                num_classes=settings.num_classes,
+                skip_bad_records=settings.skip_bad_records,
+                bad_records=self._bad_records,
+                **options,
+            )
+        except ValueError as error:  # of what flags ask for
+            sys.exit(str(error))
 
     def _place(self, run, step):
         """(epoch, batch in it) of a training step.

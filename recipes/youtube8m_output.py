@@ -70,7 +70,7 @@ def export(model, path, features=None, max_frames=300):
     """
     if os.path.lexists(path):
         raise SettingError("output", "not exist yet: nothing is overwritten", path)
-    path = Path(path)
+    path = Path(path).absolute()
     if features is None:
         return [eh.export(model, path / "features")]
     frames = eh.export(model, path / "frames")
