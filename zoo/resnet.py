@@ -96,7 +96,10 @@ class ResNetSpec(ModelSpec):
         for key in ("stem_width", "classes"):
             if not isinstance(getattr(self, key), int) or getattr(self, key) < 1:
                 self.refuse(key, "be a positive integer")
-        if len(self.input_shape) != 3 or not self.input_shape[2]:
+        *image, channels = self.input_shape or (None,)
+        sizes = [size for size in image if size is not None] + [channels]
+        whole = all(isinstance(size, int) and size > 0 for size in sizes)
+        if len(image) != 2 or not whole:
             self.refuse("input_shape", "be (height, width, channels)")
         for key, known in (
             ("unit", _EXPANSION),

@@ -245,6 +245,7 @@ def test_multi_headed_row_takes_changes_of_both_specs():
         ("resnet50", {"widths": 64}, r"`widths` must be a tuple. Received: widths=64"),
         ("resnet50", {"classes": 0}, "`classes` must be a positive integer"),
         ("resnet50", {"input_shape": (224, 224)}, r"be \(height, width, channels\)"),
+        ("resnet50", {"input_shape": (-5, 32, 3)}, r"be \(height, width, channels\)"),
         ("resnet50", {"stride_placement": "mid"}, "be one of 'last', 'first'"),
         (
             "resnet50",
