@@ -46,7 +46,8 @@ def largest_within_budget(model, cut, cloner, assemble):
         raise ValueError(
             '`width_multiplier="auto"` must find heads that fit: even the narrowest '
             f"{cloner.num_heads} heads exceed {budget.parameters:,} parameters or "
-            f"{budget.flops:,} FLOPs. Fork later, or pass a smaller `divisor`. "
+            f"{budget.flops:,} FLOPs. Fork elsewhere (earlier, if little but the "
+            "classifier is left to narrow), or pass a smaller `divisor`. "
             f"Received: num_heads={cloner.num_heads}, divisor={cloner.divisor}"
         )
     logging.info(
