@@ -7,49 +7,127 @@ even read. Records that are laid out in another way are parsed whole.
 The checksums of the data are not verified, since that would mean reading all of them.
 """
 
+import collections
 import mmap
+import threading
 
 import numpy as np
 
 from datasets import frame_draws, record_checks, record_errors, wire_format
 from datasets import tfrecord_framing as framing
-from datasets.record_order import BLOCK
+
+_OPEN_FILES = 64  # mapped at the same time
 
 
-def drawn_blocks(path, key, epoch, form, keep):
-    """Yields the drawn frames of a file's records, in blocks.
+def places(path, keep):
+    """Where the records of a file lie, by their headers alone.
 
     Args:
         path: str, local.
-        key: int, its `frame_draws.file_key`.
-        epoch: int.
-        form: `youtube8m_records.Form` with `random_frames`.
         keep: callable, record number -> bool.
 
-    Yields:
-        {"record": list of bytes, the context only; "number": int64 `[block]`;
-        "frames": uint8 `[block, random_frames, width]`}.
+    Returns:
+        int64 `[records, 3]`: number, start and end of the data of each record.
 
     Raises:
-        RecordError: a record that cannot be used. Labels are not looked at.
+        RecordError: the file is damaged.
     """
+    data = _mapped(path)
+    if not data:
+        return np.zeros((0, 3), np.int64)
+    starts, headers, position = [], [], 0
+    while position + framing.HEADER.size <= len(data):
+        header = data[position : position + framing.HEADER.size]
+        headers.append(header)
+        starts.append(position + framing.HEADER.size)
+        position = starts[-1] + framing.HEADER.unpack(header)[0] + 4
+    bad = np.flatnonzero(~framing.headers_fit(headers))
+    if len(bad):
+        raise record_errors.damage(path, int(bad[0]), "corrupted")
+    if position != len(data):
+        number = len(starts) - (position > len(data))
+        raise record_errors.damage(path, number, "truncated")
+    ends = np.array([*starts[1:], position + framing.HEADER.size], np.int64)
+    ends -= framing.FRAMING
+    numbers = range(len(starts))
+    found = np.stack([numbers, np.array(starts, np.int64), ends[: len(starts)]], axis=1)
+    return found[np.array([keep(number) for number in numbers], bool)]
+
+
+class FrameReader:
+    """Copies drawn frames out of files, which it keeps mapped.
+
+    Args:
+        paths: list of str, local.
+        keys: list of int, the `frame_draws.file_key` of each.
+        form: `youtube8m_records.Form` with `random_frames`.
+    """
+
+    def __init__(self, paths, keys, form):
+        self._paths, self._keys, self._form = paths, np.array(keys), form
+        self._open, self._lock = collections.OrderedDict(), threading.Lock()
+
+    def read(self, files, epochs, numbers, starts, ends):
+        """The drawn frames of some records.
+
+        Args:
+            files, epochs, numbers, starts, ends: int64 arrays `[records]`.
+
+        Returns:
+            (object array `[records]` of bytes, each a record's context only;
+            uint8 `[records, random_frames, width]`).
+
+        Raises:
+            RecordError: a record that cannot be used. Labels are not looked at.
+        """
+        form = self._form
+        sources = {file: self._file(file) for file in set(files.tolist())}
+        rows = zip(files.tolist(), numbers.tolist(), starts.tolist(), ends.tolist())
+        found = [(sources[file], place) for file, *place in rows]
+        laid_out = [source.find(*place) for source, place in found]
+        counts = np.array([count for _, count, _ in laid_out])
+        keys = self._keys[files]
+        drawn = _draw(form, counts, epochs, keys, numbers)
+        frames = np.empty((len(files), form.random_frames, form.width), np.uint8)
+        for row, ((source, place), (_, _, tables)) in enumerate(zip(found, laid_out)):
+            if not source.copy(tables, drawn[row], frames[row]):
+                # The record is not laid out as its lengths had it seem.
+                one = slice(row, row + 1)
+                _, count, tables = source.parsed(*place)
+                count = np.array([count])
+                again = _draw(form, count, epochs[one], keys[one], numbers[one])
+                source.copy(tables, again[0], frames[row])
+        contexts = np.array([context for context, _, _ in laid_out], object)
+        return contexts, frames
+
+    def _file(self, file):
+        with self._lock:
+            if file not in self._open:
+                path = self._paths[file]
+                self._open[file] = _File(path, _mapped(path), self._form)
+            self._open.move_to_end(file)
+            # Who still reads from one that leaves keeps it open.
+            while len(self._open) > _OPEN_FILES:
+                self._open.popitem(last=False)
+            return self._open[file]
+
+
+def _mapped(path):
     with open(path, "rb") as file:
         if not file.seek(0, 2):
-            return
-        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    places, block = _Places(path, data, form), []
-    for place in places.records():
-        if keep(place[0]):
-            block.append((place, *places.find(*place)))
-        if len(block) == BLOCK:
-            yield places.gather(block, key, epoch)
-            block = []
-    if block:
-        yield places.gather(block, key, epoch)
+            return b""
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-class _Places:
-    """Where the records of a mapped file and their frames lie."""
+def _draw(form, counts, epochs, keys, numbers):
+    available = np.minimum(counts, form.max_frames)
+    return frame_draws.draw(
+        form.random_frames, available, form.seed, epochs, keys, numbers
+    )
+
+
+class _File:
+    """Where the frames of a mapped file's records lie."""
 
     def __init__(self, path, data, form):
         self._path, self._data, self._form = path, data, form
@@ -61,21 +139,6 @@ class _Places:
             for name, size in form.features.items()
         }
 
-    def records(self):
-        """Yields (number, start, end) of the data of each whole record."""
-        position, number, end = 0, 0, len(self._data)
-        while position < end:
-            start = position + framing.HEADER.size
-            if start > end:
-                raise record_errors.damage(self._path, number, "truncated")
-            length, checksum = framing.HEADER.unpack_from(self._data, position)
-            if framing.masked_crc(self._data[position : position + 8]) != checksum:
-                raise record_errors.damage(self._path, number, "corrupted")
-            if start + length + 4 > end:
-                raise record_errors.damage(self._path, number, "truncated")
-            yield number, start, start + length
-            position, number = position + length + framing.FRAMING, number + 1
-
     def find(self, number, start, end):
         """(context bytes, number of frames, {name: table of frames}).
 
@@ -84,37 +147,9 @@ class _Places:
         try:
             return self._arithmetic(start, end)
         except ValueError:
-            return self._parsed(number, start, end)
+            return self.parsed(number, start, end)
 
-    def gather(self, block, key, epoch):
-        """What `drawn_blocks` yields, of what `find` found."""
-        numbers = np.array([place[0] for place, *_ in block], np.int64)
-        counts = np.array([count for _, _, count, _ in block])
-        drawn = self._draw(counts, key, epoch, numbers)
-        shape = (len(block), self._form.random_frames, self._form.width)
-        frames = np.empty(shape, np.uint8)
-        for row, (place, _, _, tables) in enumerate(block):
-            if not self._copy(tables, drawn[row], frames[row]):
-                # The record is not laid out as its lengths had it seem.
-                _, count, tables = self._parsed(*place)
-                one = slice(row, row + 1)
-                again = self._draw(np.array([count]), key, epoch, numbers[one])
-                self._copy(tables, again[0], frames[row])
-        contexts = [context for _, context, _, _ in block]
-        return {"record": contexts, "number": numbers, "frames": frames}
-
-    def _draw(self, counts, key, epoch, numbers):
-        form = self._form
-        return frame_draws.draw(
-            form.random_frames,
-            np.minimum(counts, form.max_frames),
-            form.seed,
-            np.full_like(numbers, epoch),
-            np.full_like(numbers, key),
-            numbers,
-        )
-
-    def _copy(self, tables, chosen, out):
+    def copy(self, tables, chosen, out):
         """Copies the chosen frames; False if they do not start as frames do."""
         first = 0
         for name, prefix in self._prefixes.values():
@@ -157,7 +192,7 @@ class _Places:
         table = np.ndarray((count, stride), np.uint8, self._data, value)
         return name, table
 
-    def _parsed(self, number, start, end):
+    def parsed(self, number, start, end):
         """The same as `_arithmetic` for any record."""
         serialized = self._data[start:end]
         parsed = record_checks.check(serialized, self._path, number, self._form)

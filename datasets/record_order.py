@@ -16,6 +16,7 @@ def batches_by_epoch(
     to_batches,
     *,
     in_blocks,
+    are_own,
     seed,
     shuffle,
     shuffle_buffer,
@@ -34,7 +35,8 @@ def batches_by_epoch(
         read: callable, (file, epoch) int64 scalars -> dataset of its records, dicts,
             or of blocks of `BLOCK` records.
         to_batches: callable, dataset of records -> dataset of batches.
-        in_blocks: bool, whether `read` gives blocks, of this worker's records only.
+        in_blocks: bool, whether `read` gives blocks.
+        are_own: bool, whether it gives this worker's records only.
         seed: int.
         shuffle: bool; False keeps the order of the files.
         shuffle_buffer: int, records; below 2 permutes the files only.
@@ -49,7 +51,7 @@ def batches_by_epoch(
     end = _FOREVER if epochs is None else epochs
 
     def own(records):
-        if by_files or in_blocks:
+        if by_files or are_own:
             return records
         return records.filter(lambda record: record["number"] % count == index)
 

@@ -2,6 +2,7 @@
 
 import struct
 
+import numpy as np
 import tensorflow as tf
 
 HEADER = struct.Struct("<QI")  # length and its checksum
@@ -54,18 +55,36 @@ def masked_crc(octets):
     Args:
         octets: bytes; few, as this is plain Python.
     """
-    crc = 0xFFFFFFFF
-    for octet in octets:
-        crc = _CRC_TABLE[(crc ^ octet) & 0xFF] ^ crc >> 8
-    crc ^= 0xFFFFFFFF
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+    columns = np.frombuffer(octets, np.uint8)[:, np.newaxis]
+    return int(_masked_crcs(columns)[0])
+
+
+def headers_fit(headers):
+    """Whether the headers of records match their own checksums, bool `[records]`.
+
+    Args:
+        headers: list of bytes, `HEADER.size` each.
+    """
+    rows = np.frombuffer(b"".join(headers), np.uint8).reshape(-1, HEADER.size)
+    stored = np.ascontiguousarray(rows[:, 8:]).view("<u4")[:, 0]
+    return _masked_crcs(rows[:, :8].T) == stored
+
+
+def _masked_crcs(columns):
+    """uint32 `[n]` of n strings of octets, uint8 `[octets, n]`."""
+    crc = np.full(columns.shape[1], 0xFFFFFFFF, np.uint32)
+    for octets in columns:
+        crc = _CRC_TABLE[(crc ^ octets) & np.uint32(0xFF)] ^ crc >> np.uint32(8)
+    crc ^= np.uint32(0xFFFFFFFF)
+    rotated = crc >> np.uint32(15) | crc << np.uint32(17)
+    return rotated + np.uint32(0xA282EAD8)  # modulo 2^32
 
 
 def _crc_table():
     table = list(range(256))
     for _ in range(8):
         table = [one >> 1 ^ (0x82F63B78 if one & 1 else 0) for one in table]
-    return table
+    return np.array(table, np.uint32)
 
 
 _CRC_TABLE = _crc_table()

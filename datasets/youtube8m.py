@@ -82,7 +82,8 @@ def load(
     uninterrupted iteration gives from batch n of epoch e on; n may lie beyond that
     epoch. Epochs before `start_epoch` cost nothing. Batches before `start_batch` are
     read, shuffled and dropped, without parsing labels or decoding frames: about the
-    time of reading the files (at segment level, of parsing the records as well).
+    time of reading the files (at segment level, of parsing the records as well; where
+    frames are drawn of local files, of reading the records' headers only).
 
     Workers: with at least as many files as workers each reads its own files, new ones
     in every epoch; with fewer files all read all of them and keep every count-th
@@ -109,8 +110,8 @@ def load(
         with_ids: bool, elements get a third part, the videos' ids.
         seed: int >= 0.
         shuffle: bool. Default: whether `split` is for training.
-        shuffle_buffer: int, records: up to 350 kB each, or 30 kB with 25 drawn frames
-            of local files.
+        shuffle_buffer: int, records: up to 350 kB each, next to nothing where frames
+            are drawn of local files.
         cycle_length: int >= 1, files that are read in turn.
         epochs: int, the number of the epoch to end before; None never ends.
         start_epoch, start_batch: int >= 0, see above.
@@ -166,6 +167,7 @@ def load(
         source.read,
         lambda records: source.to_batches(records, batch_size, drop_remainder),
         in_blocks=source.in_blocks,
+        are_own=source.are_own,
         seed=seed,
         shuffle=shuffle,
         shuffle_buffer=shuffle_buffer,

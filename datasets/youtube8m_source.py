@@ -1,5 +1,7 @@
 """How the records of YouTube-8M files are read and made batches of."""
 
+import contextlib
+
 import numpy as np
 import tensorflow as tf
 
@@ -14,6 +16,8 @@ from datasets import (
 )
 
 _READ_BUFFER = 1 << 20  # bytes; a record has up to 350 kB
+# Where a record lies whose frames are drawn by arithmetic, as one vector of numbers.
+_PLACE = ("file", "epoch", "number", "start", "end")
 _SEGMENT_PARSE = 16  # records parsed at once at segment level
 
 
@@ -43,12 +47,15 @@ class Source:
             and not verify_checksums
             and bad is None
         )
-        # Whether `read` gives blocks of records, which Python makes.
-        self.in_blocks = self._by_arithmetic or bad is not None
+        if self._by_arithmetic:
+            self._reader = drawn_frames.FrameReader(paths, self._keys, form)
+        # Whether `read` gives blocks of records, and whether of this worker's only.
+        self.in_blocks = bad is not None
+        self.are_own = self._by_arithmetic or self.in_blocks
 
     def read(self, file, epoch):
         """Dataset of the records of a file; both are int64 scalars."""
-        if self.in_blocks:
+        if self.are_own:
             return self._from_python(file, epoch)
         path = tf.gather(tf.constant(self._paths), file)
         parts = {
@@ -81,34 +88,53 @@ class Source:
         if form.level == "video":
             return youtube8m_records.video_batch(batch, paths, form)
         if self._by_arithmetic:
-            return youtube8m_records.drawn_batch(batch, paths, form)
+            return youtube8m_records.drawn_batch(self._drawn(batch), paths, form)
         keys = tf.constant(self._keys, tf.int64)
         return youtube8m_records.frame_batch(batch, paths, keys, form)
 
+    def _drawn(self, places):
+        """Contexts and drawn frames of a batch of places, with what says whose."""
+
+        def read(places):
+            with _marked():
+                return self._reader.read(*places.T)
+
+        contexts, frames = tf.numpy_function(
+            read, [places], [tf.string, tf.uint8], stateful=False
+        )
+        size = places.shape[0]
+        contexts.set_shape([size])
+        frames.set_shape([size, self._form.random_frames, self._form.width])
+        parts = dict(zip(_PLACE, tf.unstack(places, axis=1)))
+        return {**parts, "record": contexts, "frames": frames}
+
     def _from_python(self, file, epoch):
-        form = self._form
+        if self._by_arithmetic:
+            places = tf.numpy_function(self._places, [file, epoch], tf.int64)
+            return tf.data.Dataset.from_tensor_slices(
+                tf.ensure_shape(places, [None, len(_PLACE)])
+            )
         numbers = tf.TensorSpec([None], tf.int64)
         signature = dict.fromkeys(("number", "file", "epoch"), numbers)
         signature["record"] = tf.TensorSpec([None], tf.string)
-        if self._by_arithmetic:
-            shape = [None, form.random_frames, form.width]
-            signature["frames"] = tf.TensorSpec(shape, tf.uint8)
         return tf.data.Dataset.from_generator(
-            self._blocks, output_signature=signature, args=(file, epoch)
+            self._checked_blocks, output_signature=signature, args=(file, epoch)
         )
 
-    def _blocks(self, file, epoch):
-        path, key = self._paths[file], self._keys[file]
-        if self._by_arithmetic:
-            blocks = drawn_frames.drawn_blocks(path, key, epoch, self._form, self._keep)
-        else:
-            blocks = record_checks.good_blocks(path, self._form, self._keep, self._bad)
-        try:
-            for block in blocks:
-                places = np.full_like(block["number"], file)
-                yield {**block, "file": places, "epoch": np.full_like(places, epoch)}
-        except record_errors.RecordError as error:
-            raise ValueError(record_errors.mark(error)) from None
+    def _places(self, file, epoch):
+        """`_PLACE` of all records of a file, int64 `[records, 5]`."""
+        with _marked():
+            found = drawn_frames.places(self._paths[file], self._keep)
+        own = np.broadcast_to(np.array([file, epoch], np.int64), (len(found), 2))
+        return np.concatenate([own, found], axis=1)
+
+    def _checked_blocks(self, file, epoch):
+        blocks = record_checks.good_blocks(
+            self._paths[file], self._form, self._keep, self._bad
+        )
+        for block in blocks:
+            places = np.full_like(block["number"], file)
+            yield {**block, "file": places, "epoch": np.full_like(places, epoch)}
 
     def _keep(self, number):
         index, count = self._shard
@@ -122,3 +148,12 @@ class Source:
         return tf.data.Dataset.from_generator(
             nothing, output_signature=batches.element_spec
         )
+
+
+@contextlib.contextmanager
+def _marked():
+    """Makes of a bad record an error that the runtime carries to `clear_errors`."""
+    try:
+        yield
+    except record_errors.RecordError as error:
+        raise ValueError(record_errors.mark(error)) from None

@@ -165,8 +165,10 @@ def test_drawing_by_arithmetic_finds_the_same(tmp_path, case):
     record, field, said = BAD[case]
     path = protos.write(tmp_path / "x", [*good(3), record, *good(2)])
     form = Form("frame", protos.FEATURES, protos.CLASSES, random_frames=4)
-    blocks = drawn_frames.drawn_blocks(path, 1, 0, form, lambda number: True)
-    error = error_of(lambda: list(blocks))
+    places = drawn_frames.places(path, lambda number: True).T
+    zeros = np.zeros(6, np.int64)
+    reader = drawn_frames.FrameReader([path], [1], form)
+    error = error_of(lambda: reader.read(zeros, zeros, *places))
     assert (error.path, error.record, error.field) == (path, 3, field)
     assert said in str(error)
 
