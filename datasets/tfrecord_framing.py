@@ -31,11 +31,6 @@ def walk(path):
             position += length + FRAMING
 
 
-def count(paths):
-    """Number of records in some files, by their headers alone."""
-    return sum(1 for path in paths for _ in walk(path))
-
-
 def damaged_record(path, position):
     """Number of the record around that position, if it is there and cannot be read."""
     for number, (start, length) in enumerate(walk(path)):

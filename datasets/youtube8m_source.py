@@ -124,7 +124,8 @@ class Source:
     def _places(self, file, epoch):
         """`_PLACE` of all records of a file, int64 `[records, 5]`."""
         with _marked():
-            found = drawn_frames.places(self._paths[file], self._keep)
+            found = drawn_frames.places(self._paths[file])
+        found = found[self._keep(found[:, 0])]
         own = np.broadcast_to(np.array([file, epoch], np.int64), (len(found), 2))
         return np.concatenate([own, found], axis=1)
 
@@ -138,7 +139,7 @@ class Source:
 
     def _keep(self, number):
         index, count = self._shard
-        return len(self._paths) >= count or number % count == index
+        return (len(self._paths) >= count) | (number % count == index)
 
     def _log(self, batches):
         def nothing():

@@ -29,7 +29,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import ensemble_heads as eh
 import zoo
-from datasets import shard_files, synthetic, tfrecord_framing, youtube8m
+from datasets import drawn_frames, shard_files, synthetic, youtube8m
 from ensemble_heads.keras_api import keras
 from recipes import folders, long_runs, youtube8m_output
 from recipes.experiment import Examples, Experiment, Measure
@@ -226,7 +226,7 @@ class YouTube8M(Experiment):
 
     def _load(self, run, split, files, batch_size, **options):
         settings = run.settings
-        level = "frame" if self._takes_frames(run) else "video"
+        level = self._level(run)
         try:
             return youtube8m.load(
                 split,
@@ -252,7 +252,7 @@ class YouTube8M(Experiment):
         settings = run.settings
         if not step or settings.skip_bad_records:
             return 0, step
-        level = "frame" if self._takes_frames(run) else "video"
+        level = self._level(run)
         paths = youtube8m.list_files(
             settings.train_split,
             self._folder(settings, level),
@@ -261,7 +261,11 @@ class YouTube8M(Experiment):
         )
         if not all(map(shard_files.is_local, paths)):
             return 0, step
-        return divmod(step, tfrecord_framing.count(paths) // settings.batch_size)
+        records = sum(len(drawn_frames.places(path)) for path in paths)
+        return divmod(step, records // settings.batch_size)
+
+    def _level(self, run):
+        return "frame" if self._takes_frames(run) else "video"
 
     def _folder(self, settings, level):
         if self._synthetic is None:

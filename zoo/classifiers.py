@@ -14,6 +14,13 @@ def l2(strength):
     return keras.regularizers.L2(strength / 2) if strength else None
 
 
+def outputs(classifier, x, classes, num_experts, strength):
+    """The probabilities of either classifier, a key of `CLASSIFIERS`; see below."""
+    if classifier == "logistic":
+        return logistic(x, classes, strength)
+    return probabilities(mixture_logits(x, classes, num_experts, strength))
+
+
 def logistic(x, classes, strength):
     """One logistic regression per class, the layer `classifier`.
 

@@ -113,13 +113,9 @@ class NeXtVLADSpec(ModelSpec):
         x = self._dense(x, "hidden", self.hidden, use_bias=False)
         x = self._norm("hidden_bn")(x)
         x = squeeze_gate(x, "gate", self.reduction, **self._norm_options())
-        if self.classifier == "logistic":
-            outputs = classifiers.logistic(x, self.classes, self.l2)
-        else:
-            logits = classifiers.mixture_logits(
-                x, self.classes, self.num_experts, self.l2
-            )
-            outputs = classifiers.probabilities(logits)
+        outputs = classifiers.outputs(
+            self.classifier, x, self.classes, self.num_experts, self.l2
+        )
         return keras.Model(inputs, outputs, name=name)
 
     def _aggregate(self, x, mask, name, clusters, groups):

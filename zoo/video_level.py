@@ -75,13 +75,9 @@ class VideoLevelSpec(ModelSpec):
         else:
             inputs, x, mask = frame_inputs(self.feature_size, self.frames)
             x = pool_frames(self._normalize(x, mask), mask, self.pooling)
-        if self.classifier == "logistic":
-            outputs = classifiers.logistic(x, self.classes, self.l2)
-        else:
-            logits = classifiers.mixture_logits(
-                x, self.classes, self.num_experts, self.l2
-            )
-            outputs = classifiers.probabilities(logits)
+        outputs = classifiers.outputs(
+            self.classifier, x, self.classes, self.num_experts, self.l2
+        )
         return keras.Model(inputs, outputs, name=name)
 
     def _normalize(self, x, mask=None):

@@ -165,7 +165,7 @@ def test_drawing_by_arithmetic_finds_the_same(tmp_path, case):
     record, field, said = BAD[case]
     path = protos.write(tmp_path / "x", [*good(3), record, *good(2)])
     form = Form("frame", protos.FEATURES, protos.CLASSES, random_frames=4)
-    places = drawn_frames.places(path, lambda number: True).T
+    places = drawn_frames.places(path).T
     zeros = np.zeros(6, np.int64)
     reader = drawn_frames.FrameReader([path], [1], form)
     error = error_of(lambda: reader.read(zeros, zeros, *places))

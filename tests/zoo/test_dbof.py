@@ -119,20 +119,14 @@ def test_table_2_by_hand(name):
     assert millions(by_hand.products_above) == flops
 
 
-def counted(model):
-    folded = eh.profile(model).parameters
-    found = sizes.size(model.trainable_weights), sizes.size(model.weights), folded
-    return dict(zip(sizes.COLUMNS, found, strict=True))
-
-
 def test_counts_of_a_small_one():
     spec = videos.SMALL["dbof"]
-    assert counted(videos.build("dbof")) == counts_of(ByHand(spec))
+    assert sizes.profiled(videos.build("dbof")) == counts_of(ByHand(spec))
     model = zoo.build("dbof_2heads", **spec)
     hidden = round(20 * 3000 / 4096)
     assert [head.get_layer("hidden").units for head in model.heads] == [hidden] * 2
     expected = counts_of(ByHand(spec, heads=2, hidden=hidden, experts=3))
-    assert counted(model) == expected
+    assert sizes.profiled(model) == expected
 
 
 def test_flops_of_a_small_one():

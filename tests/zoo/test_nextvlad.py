@@ -83,15 +83,9 @@ def by_hand(spec):
     return dict(zip(sizes.COLUMNS, counts, strict=True))
 
 
-def counted(model):
-    folded = eh.profile(model).parameters
-    found = sizes.size(model.trainable_weights), sizes.size(model.weights), folded
-    return dict(zip(sizes.COLUMNS, found, strict=True))
-
-
 def test_counts():
     spec = videos.SMALL["nextvlad"]
-    assert counted(videos.build("nextvlad")) == by_hand(spec)
+    assert sizes.profiled(videos.build("nextvlad")) == by_hand(spec)
 
 
 def test_size_of_the_public_code():
@@ -104,7 +98,7 @@ def test_size_of_the_public_code():
 
 @pytest.mark.slow
 def test_counts_as_measured():
-    assert counted(zoo.build("nextvlad")) == COUNTS["nextvlad"]
+    assert sizes.profiled(zoo.build("nextvlad")) == COUNTS["nextvlad"]
 
 
 def test_narrower_heads_keep_groups():
