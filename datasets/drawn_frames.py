@@ -8,6 +8,7 @@ The checksums of the data are not verified, since that would mean reading all of
 """
 
 import collections
+import math
 import mmap
 import threading
 
@@ -17,6 +18,7 @@ from datasets import frame_draws, record_checks, record_errors, wire_format
 from datasets import tfrecord_framing as framing
 
 _OPEN_FILES = 64  # mapped at the same time
+_ALIGNMENT = 64  # bytes
 
 
 def places(path):
@@ -63,6 +65,10 @@ class FrameReader:
 
     def __init__(self, paths, keys, form):
         self._paths, self._keys, self._form = paths, np.array(keys), form
+        self._prefixes = [
+            np.frombuffer(wire_format.frame_prefix(size), np.uint8)
+            for size in form.features.values()
+        ]
         self._open, self._lock = collections.OrderedDict(), threading.Lock()
 
     def read(self, files, epochs, numbers, starts, ends):
@@ -72,8 +78,9 @@ class FrameReader:
             files, epochs, numbers, starts, ends: int64 arrays `[records]`.
 
         Returns:
-            (object array `[records]` of bytes, each a record's context only;
-            uint8 `[records, random_frames, width]`).
+            (object array `[records]` of bytes, each a record's context only; list of
+            uint8 `[records, random_frames, prefix and value]`, one per feature, where
+            a prefix is `wire_format.frame_prefix`).
 
         Raises:
             RecordError: a record that cannot be used. Labels are not looked at.
@@ -86,23 +93,37 @@ class FrameReader:
         counts = np.array([count for _, count, _ in laid_out])
         keys = self._keys[files]
         drawn = _draw(form, counts, epochs, keys, numbers)
-        frames = np.empty((len(files), form.random_frames, form.width), np.uint8)
-        for row, ((source, place), (_, _, tables)) in enumerate(zip(found, laid_out)):
-            if not source.copy(tables, drawn[row], frames[row]):
-                # The record is not laid out as its lengths had it seem.
-                one = slice(row, row + 1)
-                _, count, tables = source.parsed(*place)
-                count = np.array([count])
-                again = _draw(form, count, epochs[one], keys[one], numbers[one])
-                source.copy(tables, again[0], frames[row])
+        frames = [
+            _aligned((len(files), form.random_frames, len(prefix) + size))
+            for prefix, size in zip(self._prefixes, form.features.values())
+        ]
+        for row, (_, _, tables) in enumerate(laid_out):
+            _copy(tables, drawn[row], frames, row)
+        for row in self._misread(frames):
+            # The record is not laid out as its lengths had it seem.
+            one = slice(row, row + 1)
+            source, place = found[row]
+            _, count, tables = source.parsed(*place)
+            count = np.array([count])
+            again = _draw(form, count, epochs[one], keys[one], numbers[one])
+            _copy(tables, again[0], frames, row)
         contexts = np.array([context for context, _, _ in laid_out], object)
         return contexts, frames
+
+    def _misread(self, frames):
+        """Rows in which a frame does not start as frames do."""
+        bad = np.zeros(len(frames[0]), bool)
+        for values, prefix in zip(frames, self._prefixes):
+            bad |= (values[:, :, : len(prefix)] != prefix).any(axis=(1, 2))
+        return np.flatnonzero(bad).tolist()
 
     def _file(self, file):
         with self._lock:
             if file not in self._open:
                 path = self._paths[file]
-                self._open[file] = _File(path, _mapped(path), self._form)
+                self._open[file] = _File(
+                    path, _mapped(path), self._form, self._prefixes
+                )
             self._open.move_to_end(file)
             # Who still reads from one that leaves keeps it open.
             while len(self._open) > _OPEN_FILES:
@@ -124,21 +145,33 @@ def _draw(form, counts, epochs, keys, numbers):
     )
 
 
+def _aligned(shape):
+    """An uint8 array that TensorFlow takes over without a copy."""
+    size = math.prod(shape)
+    octets = np.empty(size + _ALIGNMENT, np.uint8)
+    first = -octets.ctypes.data % _ALIGNMENT
+    return octets[first : first + size].reshape(shape)
+
+
+def _copy(tables, chosen, frames, row):
+    for table, values in zip(tables, frames):
+        # "clip" writes into `out` without a copy in between; all chosen ones exist.
+        table.take(chosen, axis=0, out=values[row], mode="clip")
+
+
 class _File:
     """Where the frames of a mapped file's records lie."""
 
-    def __init__(self, path, data, form):
+    def __init__(self, path, data, form, prefixes):
         self._path, self._data, self._form = path, data, form
-        self._prefixes = {
-            name.encode(): (
-                name,
-                np.frombuffer(wire_format.frame_prefix(size), np.uint8),
-            )
-            for name, size in form.features.items()
-        }
+        self._features = [
+            (name.encode(), len(prefix) + size)
+            for prefix, (name, size) in zip(prefixes, form.features.items())
+        ]
+        self._prefixes = prefixes
 
     def find(self, number, start, end):
-        """(context bytes, number of frames, {name: table of frames}).
+        """(context bytes, number of frames, list of a table of frames per feature).
 
         A table is uint8 `[frames, prefix and value]`.
         """
@@ -147,58 +180,30 @@ class _File:
         except ValueError:
             return self.parsed(number, start, end)
 
-    def copy(self, tables, chosen, out):
-        """Copies the chosen frames; False if they do not start as frames do."""
-        first = 0
-        for name, prefix in self._prefixes.values():
-            size = self._form.features[name]
-            rows = tables[name][chosen]
-            if (rows[:, : len(prefix)] != prefix).any():
-                return False
-            out[:, first : first + size] = rows[:, len(prefix) :]
-            first += size
-        return True
-
     def _arithmetic(self, start, end):
-        context, tables = b"", {}
-        for field, begin, stop in wire_format.read_fields(self._data, start, end):
-            if field == wire_format.CONTEXT:
-                context = self._data[begin:stop]
-            elif field == wire_format.FEATURE_LISTS:
-                for _, first, last in wire_format.read_fields(self._data, begin, stop):
-                    name, table = self._table(first, last)
-                    if name:
-                        tables[name] = table
-        if len({len(table) for table in tables.values()}) != 1:
+        (begin, stop), lists = wire_format.feature_lists(self._data, start, end)
+        counts, tables = set(), []
+        for name, stride in self._features:
+            first, last = lists.get(name, (0, 0))
+            count, rest = divmod(last - first, stride)
+            if rest or not count:
+                raise ValueError("no frames, or of another size")
+            counts.add(count)
+            tables.append(np.ndarray((count, stride), np.uint8, self._data, first))
+        if len(counts) != 1:
             raise ValueError("different numbers of frames")
-        if len(tables) != len(self._prefixes):
-            raise ValueError("features are missing")
-        count = len(next(iter(tables.values())))
-        return wire_format.field(wire_format.CONTEXT, context), count, tables
-
-    def _table(self, start, end):
-        (_, key, key_end), (_, value, value_end) = wire_format.read_fields(
-            self._data, start, end
-        )
-        name, prefix = self._prefixes.get(self._data[key:key_end], (None, None))
-        if name is None:
-            return None, None
-        stride = len(prefix) + self._form.features[name]
-        count, rest = divmod(value_end - value, stride)
-        if rest or not count:
-            raise ValueError("frames of another size")
-        table = np.ndarray((count, stride), np.uint8, self._data, value)
-        return name, table
+        # The context is the record's first field.
+        return self._data[start:stop], count, tables
 
     def parsed(self, number, start, end):
         """The same as `_arithmetic` for any record."""
         serialized = self._data[start:end]
         parsed = record_checks.check(serialized, self._path, number, self._form)
-        lists, tables = parsed.feature_lists.feature_list, {}
-        for name, prefix in self._prefixes.values():
+        lists, tables = parsed.feature_lists.feature_list, []
+        for name, prefix in zip(self._form.features, self._prefixes):
             values = [frame.bytes_list.value[0] for frame in lists[name].feature]
             table = np.frombuffer(b"".join(values), np.uint8).reshape(len(values), -1)
             before = np.broadcast_to(prefix, (len(values), len(prefix)))
-            tables[name] = np.concatenate([before, table], axis=1)
+            tables.append(np.concatenate([before, table], axis=1))
         context = parsed.context.SerializeToString(deterministic=True)
         return wire_format.field(wire_format.CONTEXT, context), len(values), tables

@@ -140,8 +140,8 @@ def drawn_batch(batch, paths, form):
     """A batch of records whose frames are drawn already; arguments as `video_batch`.
 
     Args:
-        batch: has uint8 "frames" `[batch, random_frames, width]` too, and its "record"
-            may lack feature lists.
+        batch: has "frames" too, a list of uint8 `[batch, random_frames, prefix and
+            value]` per feature, and its "record" may lack feature lists.
     """
     context, _, _ = tf.io.parse_sequence_example(
         batch["record"],
@@ -149,7 +149,11 @@ def drawn_batch(batch, paths, form):
         example_names=record_errors.names(paths, batch),
     )
     labels = _labels(context["labels"], batch, paths, form)
-    frames = dequantise(batch["frames"])
+    octets = [
+        values[:, :, -size:]
+        for values, size in zip(batch["frames"], form.features.values())
+    ]
+    frames = dequantise(tf.concat(octets, axis=-1))
     counts = tf.fill([tf.shape(frames)[0]], tf.constant(form.random_frames, tf.int64))
     return frames_element(frames, counts, labels, context["id"], form)
 

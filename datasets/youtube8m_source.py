@@ -97,14 +97,15 @@ class Source:
 
         def read(places):
             with _marked():
-                return self._reader.read(*places.T)
+                contexts, frames = self._reader.read(*places.T)
+            return [contexts, *frames]
 
-        contexts, frames = tf.numpy_function(
-            read, [places], [tf.string, tf.uint8], stateful=False
-        )
+        types = [tf.string] + [tf.uint8] * len(self._form.features)
+        contexts, *frames = tf.numpy_function(read, [places], types, stateful=False)
         size = places.shape[0]
         contexts.set_shape([size])
-        frames.set_shape([size, self._form.random_frames, self._form.width])
+        for values in frames:
+            values.set_shape([size, self._form.random_frames, None])
         parts = dict(zip(_PLACE, tf.unstack(places, axis=1)))
         return {**parts, "record": contexts, "frames": frames}
 
