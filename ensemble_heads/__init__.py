@@ -5,7 +5,7 @@ The public surface, by task:
 * convert: `multi_head`, `MultiHeadModel`, `MultiHeadWrapper`, `width_rule`
 * train: `losses`, `ensemblers`
 * measure: `metrics`, `profile`, `fold_batch_norm`, `unfolded_batch_norms`
-* serve: `export`
+* serve: `greedy_heads`, `export`
 """
 
 from ensemble_heads import ensemblers, keras_api, losses, metrics
@@ -15,6 +15,7 @@ from ensemble_heads.folding import (
     fold_batch_norm,
     unfolded_batch_norms,
 )
+from ensemble_heads.head_selection import greedy_heads
 from ensemble_heads.multi_head_model import MultiHeadModel
 from ensemble_heads.multi_head_wrapper import MultiHeadWrapper
 from ensemble_heads.profiling import Profile, profile
@@ -32,6 +33,7 @@ __all__ = [
     "ensemblers",
     "export",
     "fold_batch_norm",
+    "greedy_heads",
     "keras_api",
     "losses",
     "metrics",

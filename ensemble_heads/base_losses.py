@@ -10,62 +10,14 @@ Label smoothing belongs to the ground truth: it is left out of l(p_ens, p_i).
 
 import tensorflow as tf
 
+from ensemble_heads.base_loss import BaseLoss
 from ensemble_heads.keras_api import keras, register
+from ensemble_heads.other_losses import OtherLoss, PoissonLoss
 from ensemble_heads.predictions import Prediction
 from ensemble_heads.target_shapes import match_dense, match_sparse
 
 # As in Keras, focal factors are kept from 0, where powers below 1 have no gradient.
 _SMALLEST_FACTOR = 1e-7
-
-
-class BaseLoss:
-    """l(g, p) of one output.
-
-    Attributes:
-        name: str, for messages.
-        link: `"softmax"` or `"sigmoid"` if the loss is a cross entropy, else None.
-        from_logits: bool, whether it expects raw outputs.
-        reduction: `"mean"`, `"sum"` or `"mean_with_sample_weight"` over the batch.
-    """
-
-    link = None
-    from_logits = False
-
-    def __init__(self, name, reduction):
-        self.name = name
-        known = ("sum", "mean_with_sample_weight")
-        self.reduction = reduction if reduction in known else "mean"
-
-    def __call__(self, target, prediction):
-        """The loss of every example (or position), not reduced.
-
-        Args:
-            target: tensor, the ground truth g.
-            prediction: `Prediction` `[batch, …]`.
-
-        Returns:
-            `[batch, …]` without the last axis of the prediction, in nats for cross
-            entropies.
-
-        Raises:
-            ValueError: target and prediction have shapes that do not fit.
-        """
-        raise NotImplementedError
-
-    def distillation(self, teacher, student):
-        """l(teacher, student) of two `Prediction` objects; arguments as in a call."""
-        raise NotImplementedError
-
-    def check_distillation(self, target, prediction):
-        """Raises ValueError if no prediction can take the place of such a target."""
-
-    def match(self, target, prediction):
-        """The target in the shape this loss works on; ValueError if it has none."""
-        return match_dense(self.name, target, prediction)
-
-    def mask(self, target, prediction):
-        """Bool tensor of the positions that count, or None for all."""
-        return None
 
 
 class CrossEntropy(BaseLoss):
@@ -93,10 +45,12 @@ class CrossEntropy(BaseLoss):
         self.gamma = config.get("gamma") if focal else None
         self.alpha = config.get("alpha") if focal else None
         self.balanced = config.get("apply_class_balancing", False)
+        if not focal:
+            self.family = "categorical" if link == "softmax" else "bernoulli"
 
     def __call__(self, target, prediction):
         target = self.match(target, prediction)
-        logits = self._logits(prediction)
+        logits = self.logits(prediction)
         if self.sparse:
             return self._sparse(target, logits)
         target = tf.cast(target, logits.dtype)
@@ -107,8 +61,8 @@ class CrossEntropy(BaseLoss):
         return self._dense(target, logits)
 
     def distillation(self, teacher, student):
-        soft = Prediction(self._logits(teacher), self.link).probabilities
-        return self._dense(soft, self._logits(student))
+        soft = Prediction(self.logits(teacher), self.link).probabilities
+        return self._dense(soft, self.logits(student))
 
     def match(self, target, prediction):
         if self.sparse:
@@ -121,7 +75,8 @@ class CrossEntropy(BaseLoss):
             return None
         return tf.not_equal(self.match(target, prediction), self.ignore_class)
 
-    def _logits(self, prediction):
+    def logits(self, prediction):
+        """The logits of a `Prediction` under this loss' own link."""
         if prediction.link == self.link or self.from_logits:
             return prediction.logits
         return Prediction.from_values(prediction.values, self.link).logits
@@ -151,70 +106,6 @@ class CrossEntropy(BaseLoss):
         if self.balanced:
             terms *= target * self.alpha + (1.0 - target) * (1.0 - self.alpha)
         return tf.reduce_mean(terms, axis=-1)
-
-
-class OtherLoss(BaseLoss):
-    """Any other Keras loss or callable, on the single model's form of a prediction.
-
-    Args:
-        loss: `keras.losses.Loss`. It is not changed.
-    """
-
-    def __init__(self, loss):
-        super().__init__(loss.name or type(loss).__name__, loss.reduction)
-        # A shallow copy by hand: `copy.copy` saves and loads Keras 3 objects.
-        self._loss = object.__new__(type(loss))
-        vars(self._loss).update(vars(loss), reduction="none")
-
-    def __call__(self, target, prediction):
-        values = prediction.values
-        try:
-            losses = self._loss(self.match(target, prediction), values)
-        except (TypeError, ValueError, tf.errors.InvalidArgumentError) as error:
-            raise ValueError(
-                f"`loss` {self.name} does not fit targets of shape "
-                f"{tuple(target.shape)} and predictions of shape "
-                f"{tuple(values.shape)}. Received: {type(error).__name__}: {error}"
-            ) from error
-        return self._per_position(losses, values)
-
-    def distillation(self, teacher, student):
-        return self(teacher.values, student)
-
-    def check_distillation(self, target, prediction):
-        expected, received = (
-            prediction.values.shape,
-            self.match(target, prediction).shape,
-        )
-        if not received.is_compatible_with(expected):
-            raise ValueError(
-                f"`loss` {self.name} must take targets of the shape of a prediction "
-                "to be distilled: the ensemble's prediction takes the place of the "
-                "target. For class numbers, pass "
-                'loss="sparse_categorical_crossentropy", or write the loss for '
-                f"one-hot targets. Received: targets of shape {tuple(received)} for "
-                f"predictions of shape {tuple(expected)}"
-            )
-
-    def match(self, target, prediction):
-        # A user's own function may take targets of any shape; Keras' losses would
-        # broadcast a shape that does not fit without a word.
-        code = getattr(self._loss, "function", type(self._loss))
-        known = getattr(code, "__module__", None) or ""
-        check = known.partition(".")[0] == "keras"
-        return match_dense(self.name, target, prediction, check=check)
-
-    def _per_position(self, losses, values):
-        rank = losses.shape.rank
-        if rank == 0:
-            raise ValueError(
-                f"`loss` {self.name} must return one value per example, of shape "
-                "[batch], so that examples can be weighted. Received: a scalar for "
-                f"predictions of shape {tuple(values.shape)}"
-            )
-        if rank is not None and rank == values.shape.rank and rank > 1:
-            return tf.reduce_mean(losses, axis=-1)
-        return losses
 
 
 @register
@@ -292,7 +183,13 @@ _CROSS_ENTROPIES = {
     keras.losses.BinaryCrossentropy: {"link": "sigmoid"},
     keras.losses.BinaryFocalCrossentropy: {"link": "sigmoid", "focal": True},
 }
+_OTHERS = {
+    keras.losses.MeanSquaredError: (OtherLoss, "gaussian"),
+    keras.losses.Poisson: (PoissonLoss, "poisson"),
+}
 _FUNCTIONS = {
+    keras.losses.mean_squared_error: keras.losses.MeanSquaredError,
+    keras.losses.poisson: keras.losses.Poisson,
     keras.losses.categorical_crossentropy: keras.losses.CategoricalCrossentropy,
     keras.losses.sparse_categorical_crossentropy: (
         keras.losses.SparseCategoricalCrossentropy
@@ -327,9 +224,10 @@ def make(identifier):
         function = loss
         loss = _FUNCTIONS[function]() if _is_known(function) else _FunctionLoss(loss)
     family = _CROSS_ENTROPIES.get(type(loss))
-    if family is None:
-        return OtherLoss(loss)
-    return CrossEntropy(loss.get_config(), **family)
+    if family is not None:
+        return CrossEntropy(loss.get_config(), **family)
+    kind, family = _OTHERS.get(type(loss), (OtherLoss, None))
+    return kind(loss, family)
 
 
 def _is_known(function):

@@ -61,12 +61,12 @@ def fork(graph, fork_at):
 
 
 def take_off_activations(graph):
-    """Takes the last softmax or sigmoid off every output.
+    """Takes the last softmax, sigmoid or exponential off every output.
 
     Returns:
         (`Graph` without them, list of links in the order of the flat outputs, each
-        `"softmax"`, `"sigmoid"` or `"linear"`, {id of layer: configuration entries
-        to change}).
+        `"softmax"`, `"sigmoid"`, `"exponential"` or `"linear"`, {id of layer:
+        configuration entries to change}).
     """
     consumers = graph.consumers()
     calls = [id(node.layer) for node in graph.nodes]
@@ -118,6 +118,8 @@ def _link(node):
         return "linear"
     if activation is keras.activations.softmax and _channels_last(layer):
         return "softmax"
+    if activation is keras.activations.exponential:
+        return "exponential"
     return "sigmoid" if activation is keras.activations.sigmoid else "linear"
 
 

@@ -28,7 +28,8 @@ def clone_heads(
 
     Returns:
         (list of functional `keras.Model`, features -> raw outputs; structure of the
-        outputs of `"softmax"`, `"sigmoid"` or `"linear"`, what was taken off).
+        outputs of `"softmax"`, `"sigmoid"`, `"exponential"` or `"linear"`, what was
+        taken off).
 
     Raises:
         ValueError: as for `multi_head`.

@@ -30,6 +30,8 @@ def label_range(loss, classes):
         loss: `BaseLoss`.
         classes: int, the last axis of the predictions.
     """
+    if loss is not None and loss.family == "poisson":
+        return 0, math.inf, "numbers of events, 0 or more,"
     if loss is None or loss.link is None or classes is None:
         return None
     if loss.sparse:
@@ -55,7 +57,7 @@ def check_target_array(loss, shape, target, output):
     limits = label_range(loss, shape[-1])
     if limits is None:
         return
-    if loss.sparse and loss.ignore_class is not None:
+    if getattr(loss, "ignore_class", None) is not None:
         values = values[values != loss.ignore_class]
     if values.size and (values.min() < limits[0] or values.max() > limits[1]):
         message = _label_message(limits, output).removeprefix(_MARK)
@@ -70,7 +72,8 @@ def assert_labels(loss, target, prediction, output):
         return values
     low, high = limits[:2]
     if values.dtype.is_integer:
-        low, high = math.ceil(low), math.floor(high)
+        most = values.dtype.max
+        low, high = math.ceil(low), math.floor(min(high, most))
     inside = (values >= low) & (values <= high)
     counted = loss.mask(target, prediction)
     if counted is not None:

@@ -101,3 +101,30 @@ def _spec(shape, batch_size):
     if isinstance(shape, tf.TensorSpec):
         return tf.TensorSpec((batch_size, *shape.shape), shape.dtype)
     return tf.TensorSpec((batch_size, *shape), keras.backend.floatx())
+
+
+def input_like(tensor):
+    """A new `keras.Input` of the shape, dtype and name of a symbolic tensor."""
+    return keras.Input(
+        shape=tuple(tensor.shape[1:]),
+        batch_size=tensor.shape[0],
+        dtype=tensor.dtype,
+        name=tensor.name.split(":")[0],
+    )
+
+
+def known_inputs(model, inputs):
+    """A dict of inputs without what a model has no input for, such as an example's id.
+
+    Keras 2 ignores such keys, Keras 3 takes them for other inputs.
+
+    Args:
+        model: functional `keras.Model`.
+        inputs: what it is to be called on.
+    """
+    known = model.input
+    if not isinstance(inputs, dict) or not isinstance(known, dict):
+        return inputs
+    if not set(known) <= set(inputs):
+        return inputs  # Keras tells what is missing.
+    return {key: inputs[key] for key in known}

@@ -9,7 +9,7 @@ import tensorflow as tf
 from ensemble_heads import ensemblers, model_inputs
 from ensemble_heads.keras_api import KERAS_3, LEGACY_OPTIMIZERS, keras, register
 from ensemble_heads.multi_head_wrapper import MultiHeadWrapper
-from ensemble_heads.predictions import EnsemblePrediction, Prediction, scale_gradient
+from ensemble_heads.predictions import Prediction
 from ensemble_heads.training import EnsembleTrainer
 
 
@@ -105,7 +105,7 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
         Returns:
             `[batch, heads, …]`, in the structure of the outputs.
         """
-        heads, _ = self._forward_heads(inputs, training)
+        _, heads, _ = self._forward_heads(inputs, training)
         return self.outputs_like.pack([head.values for head in heads])
 
     def forward(self, inputs, training=None, ensembler_gradient=None):
@@ -115,15 +115,17 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
             inputs: as for calling the model.
             training: bool or None.
             ensembler_gradient: float, factor on the gradient that flows from a
-                parametric ensembler into the heads (section 3 of the paper).
-                Default: none.
+                parametric ensembler into the heads (section 3 of the paper), and
+                into the trunk where the ensembler sees its features. Default: none.
 
         Returns:
             Flat list of `EnsemblePrediction`, one per output.
         """
-        heads, masks = self._forward_heads(inputs, training)
+        features, heads, masks = self._forward_heads(inputs, training)
         return [
-            _combine(ensembler, *stack_and_mask, ensembler_gradient, training)
+            ensemblers.predict(
+                ensembler, *stack_and_mask, ensembler_gradient, training, features
+            )
             for ensembler, *stack_and_mask in zip(
                 self.flat_ensemblers(), heads, masks, strict=True
             )
@@ -143,7 +145,7 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
             ValueError: there is no such head.
         """
         index = self._check_indices([index])[0]
-        inputs = tf.nest.map_structure(_input_like, self.trunk.input)
+        inputs = tf.nest.map_structure(model_inputs.input_like, self.trunk.input)
         raw = self.heads[index](self.trunk(inputs))
         raw = self.outputs_like.flatten(raw, "outputs")
         outputs = [
@@ -273,7 +275,7 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
         return children
 
     def _forward_heads(self, inputs, training):
-        """Flat lists of the stacked `Prediction` and the mask of every output."""
+        """The features, and lists of the stacked `Prediction` and mask per output."""
         features = self.trunk(inputs, training=training)
         stacks, masks = self.wrapper.stacked_logits(features, training=training)
         heads = [
@@ -282,7 +284,7 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
                 stacks, self.flat_links, self.wrapper.flat_links, strict=True
             )
         ]
-        return heads, masks
+        return features, heads, masks
 
     def _make_ensemblers(self, ensembler):
         """One layer per output, built; the plain layer for a single output."""
@@ -301,7 +303,8 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
             )
         outputs = self.outputs_like.flatten(self.heads[0].output, "outputs")
         for layer, output in zip(layers, outputs, strict=True):
-            _build_ensembler(layer, self.num_heads, tuple(output.shape))
+            shape = tuple(output.shape)
+            ensemblers.build(layer, self.num_heads, shape, self.trunk.output)
         return self.outputs_like.pack(layers)
 
     def _check_indices(self, indices):
@@ -316,30 +319,6 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
         return [int(index) % count for index in indices]
 
 
-def _combine(ensembler, heads, mask, gradient, training):
-    """`EnsemblePrediction` of one output."""
-    parametric = bool(ensembler.trainable_weights)
-    entry = heads
-    if parametric and gradient is not None:
-        entry = heads.with_logits(scale_gradient(heads.logits, gradient))
-    ensemble = ensemblers.combine(ensembler, entry, training=training)
-    return EnsemblePrediction(heads, ensemble, parametric, mask)
-
-
-def _build_ensembler(layer, num_heads, shape):
-    """Makes the layer's weights and checks the shape of what it returns."""
-    if isinstance(layer, ensemblers.Mean):
-        return
-    stack = keras.Input(shape=(num_heads, *shape[1:]), dtype="float32")
-    result = layer(stack)
-    if tuple(result.shape) != shape:
-        raise ValueError(
-            "`ensembler` must turn stacked predictions of shape "
-            f"{tuple(stack.shape)} into one prediction of shape {shape}. "
-            f"Received: layer `{layer.name}`, which returns {tuple(result.shape)}"
-        )
-
-
 def _policy_name(models):
     """The policy of the layers inside: `compile` scales losses by the model's own.
 
@@ -350,15 +329,6 @@ def _policy_name(models):
             if layer.compute_dtype == "float16":
                 return layer.dtype_policy.name
     return None
-
-
-def _input_like(tensor):
-    return keras.Input(
-        shape=tuple(tensor.shape[1:]),
-        batch_size=tensor.shape[0],
-        dtype=tensor.dtype,
-        name=tensor.name.split(":")[0],
-    )
 
 
 def _load_ensemblers(config, custom_objects):

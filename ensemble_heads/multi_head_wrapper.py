@@ -86,7 +86,8 @@ class MultiHeadWrapper(keras.layers.Layer):
 
         Args:
             heads: list of functional `keras.Model`, features -> raw outputs.
-            links: structure of the outputs, of `"softmax"`, `"sigmoid"`, `"linear"`.
+            links: structure of the outputs, of `"softmax"`, `"sigmoid"`,
+                `"exponential"` or `"linear"`.
             **kwargs: arguments of `keras.layers.Layer`.
 
         Raises:
@@ -101,7 +102,7 @@ class MultiHeadWrapper(keras.layers.Layer):
 
     @property
     def links(self):
-        """What was taken off every output: "softmax", "sigmoid" or "linear"."""
+        """What was taken off every output, such as "softmax", or "linear"."""
         return self.outputs_like.pack(list(self.flat_links))
 
     def call(self, features, training=None):

@@ -1,8 +1,8 @@
 """Predictions of heads and ensembles, kept as logits so that averages stay finite.
 
 A head gives raw outputs z. The link of an output says what the single model makes of
-them: "softmax" or "sigmoid" probabilities, or nothing ("linear"). Averages of
-probabilities are taken in log space, in float32 or wider: heads as sure as
+them: "softmax" or "sigmoid" probabilities, "exponential" rates, or nothing ("linear").
+Averages of probabilities are taken in log space, in float32 or wider: heads as sure as
 z = +-1e4 would otherwise give log 0 and gradients that are not finite.
 """
 
@@ -10,7 +10,7 @@ import math
 
 import tensorflow as tf
 
-LINKS = ("softmax", "sigmoid", "linear")
+LINKS = ("softmax", "sigmoid", "exponential", "linear")
 
 # Where only probabilities are known, they are kept this far from 0 and 1 before the
 # logarithm, as Keras' own losses do (keras.backend.epsilon()).
@@ -23,7 +23,8 @@ class Prediction:
     Attributes:
         logits: float tensor `[batch, …]` or `[batch, heads, …]`, the raw form, in
             float32 or wider.
-        link: `"softmax"` (over the last axis), `"sigmoid"` or `"linear"`.
+        link: `"softmax"` (over the last axis), `"sigmoid"`, `"exponential"` or
+            `"linear"`.
         form: `"probabilities"` when the single model's output has the link applied,
             `"logits"` when it is left raw.
     """
@@ -42,7 +43,8 @@ class Prediction:
         values = widen(values)
         if form == "logits" or link == "linear":
             return cls(values, link, form)
-        inside = tf.clip_by_value(values, EPSILON, 1.0 - EPSILON)
+        most = values.dtype.max if link == "exponential" else 1.0 - EPSILON
+        inside = tf.clip_by_value(values, EPSILON, most)
         logits = tf.math.log(inside)
         if link == "sigmoid":
             logits -= tf.math.log1p(-inside)
@@ -86,7 +88,13 @@ class EnsemblePrediction:
         ensemble: `Prediction` `[batch, …]`, p_ens of the paper.
         parametric: bool, whether the ensembler has weights to train.
         mask: bool tensor `[batch, …]` of the positions that count, or None.
+        step: integer scalar, how many steps the optimizer has made; None outside of
+            training and evaluation.
+        observed: what the loss has made of the inputs (`EnsembleLoss.observe`).
     """
+
+    step = None
+    observed = None
 
     def __init__(self, heads, ensemble, parametric=False, mask=None):
         self.heads = heads
@@ -106,22 +114,38 @@ def widen(tensor):
 
 
 def apply_link(logits, link):
-    """Softmax over the last axis, sigmoid, or nothing."""
+    """Softmax over the last axis, sigmoid, exponential, or nothing."""
     if link == "softmax":
         return tf.nn.softmax(logits)
+    if link == "exponential":
+        return tf.exp(logits)
     return tf.sigmoid(logits) if link == "sigmoid" else logits
 
 
 def mean_of_probabilities(logits, link="linear", axis=1, form="probabilities"):
     """The prediction whose probabilities are the heads' mean probabilities.
 
-    softmax: log p = logsumexp_i(log_softmax z_i) - log N, which serves as logits.
-    sigmoid: logit p = log mean_i sigmoid(z_i) - log mean_i sigmoid(-z_i).
-    linear: the plain mean, since there is nothing to apply.
+    Arguments and result as for `mixture`, without weights.
+    """
+    stack = Prediction(logits, link, form)
+    if link == "linear":
+        return stack.with_logits(tf.reduce_mean(stack.logits, axis))
+    return mixture(logits, -math.log(stack.logits.shape[axis]), link, axis, form)
+
+
+def mixture(logits, log_weights, link="linear", axis=1, form="probabilities"):
+    """The prediction whose probabilities are p = sum_i w_i p_i over the heads.
+
+    softmax: log p = logsumexp_i(log w_i + log_softmax z_i), which serves as logits.
+    sigmoid: logit p = logsumexp_i(log w_i + log sigmoid(z_i))
+                       - logsumexp_i(log w_i + log sigmoid(-z_i)).
+    exponential: log p = logsumexp_i(log w_i + z_i).
+    linear: the plain weighted sum, since there is nothing to apply.
 
     Args:
         logits: float tensor, the heads' raw outputs along `axis`.
-        link: `"softmax"`, `"sigmoid"` or `"linear"`.
+        log_weights: log w, of weights that sum to 1; broadcasts against `logits`.
+        link: `"softmax"`, `"sigmoid"`, `"exponential"` or `"linear"`.
         axis: int, the axis of the heads; not the last one for softmax.
         form: form of the single model's output, kept in the result.
 
@@ -130,14 +154,18 @@ def mean_of_probabilities(logits, link="linear", axis=1, form="probabilities"):
         for every finite input.
     """
     stack = Prediction(logits, link, form)
+
+    def log_sum(logs):
+        return tf.reduce_logsumexp(log_weights + logs, axis)
+
     if link == "softmax":
-        mean = _log_mean_exp(tf.nn.log_softmax(stack.logits), axis)
-    elif link == "sigmoid":
-        mean = _log_mean_exp(tf.math.log_sigmoid(stack.logits), axis)
-        mean -= _log_mean_exp(tf.math.log_sigmoid(-stack.logits), axis)
-    else:
-        mean = tf.reduce_mean(stack.logits, axis)
-    return stack.with_logits(mean)
+        return stack.with_logits(log_sum(tf.nn.log_softmax(stack.logits)))
+    if link == "sigmoid":
+        yes = log_sum(tf.math.log_sigmoid(stack.logits))
+        return stack.with_logits(yes - log_sum(tf.math.log_sigmoid(-stack.logits)))
+    if link == "exponential":
+        return stack.with_logits(log_sum(stack.logits))
+    return stack.with_logits(tf.reduce_sum(tf.exp(log_weights) * stack.logits, axis))
 
 
 def mean_of_logits(logits, link="linear", axis=1, form="probabilities"):
@@ -169,8 +197,3 @@ def scale_gradient(tensor, factor):
         return tf.identity(inputs), lambda gradient: gradient * factor
 
     return identity(tensor)
-
-
-def _log_mean_exp(logs, axis):
-    count = logs.shape[axis]
-    return tf.reduce_logsumexp(logs, axis) - math.log(count)

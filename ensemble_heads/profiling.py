@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from ensemble_heads import flop_counting, folding, model_inputs
 from ensemble_heads.call_recording import CallRecorder
+from ensemble_heads.ensemblers import Ensembler
 from ensemble_heads.keras_api import KERAS_3, keras
 from ensemble_heads.profile_tables import Profile, Row, Uncounted
 
@@ -109,6 +110,8 @@ def _layers_by_name(model):
                 visit(layer, f"{prefix}{layer.name}/")
             elif _holds_models(layer):
                 visit(layer, prefix)
+            elif isinstance(layer, Ensembler) and _children(layer):
+                visit(layer, f"{prefix}{layer.name}/")
             else:
                 rows[_free_name(prefix + layer.name, rows)] = layer
 

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from ensemble_heads import input_checks
+from ensemble_heads import input_checks, model_inputs
 from ensemble_heads.keras_api import KERAS_3, keras, list_metrics
 from ensemble_heads.training_plan import TrainingPlan
 
@@ -81,6 +81,8 @@ class EnsembleTrainer:
                 self.outputs_like,
                 self.wrapper.flat_links,
                 self.num_heads,
+                self.flat_ensemblers(),
+                shapes=self._output_shapes(),
                 **plan_arguments,
             )
         automatic = jit_compile == "auto" and not KERAS_3
@@ -175,13 +177,25 @@ class EnsembleTrainer:
         # Keras 3 brings a loss tracker of its own, which its own step would use.
         return [metric for metric in super().metrics if metric.name != "loss"]
 
+    def _output_shapes(self):
+        """List of the shapes of one head's outputs."""
+        outputs = self.outputs_like.flatten(self.heads[0].output, "outputs")
+        return [tuple(output.shape) for output in outputs]
+
     def _batch_loss(self, x, y, weights, training):
         """The mean loss of a batch, and a function that logs it."""
         plan = self._plan
         targets, weights = plan.flatten_targets(y, weights)
         predictions = self.forward(
-            x, training=training, ensembler_gradient=plan.ensembler_gradient
+            model_inputs.known_inputs(self.trunk, x),
+            training=training,
+            ensembler_gradient=plan.ensembler_gradient,
         )
+        seen = plan.ensemble_loss.observe(x, self.outputs_like, training)
+        step = tf.convert_to_tensor(self.optimizer.iterations)
+        for i, prediction in enumerate(predictions):
+            prediction.step = step
+            prediction.observed = None if seen is None else seen[i]
         checked = not self.jit_compile
         values = plan.losses_of(targets, weights, predictions, checked)
         total = plan.total(values)
@@ -218,12 +232,12 @@ class EnsembleTrainer:
         if y is None or self._plan is None:
             return
         outputs = self.outputs_like
-        shapes = outputs.flatten(self.heads[0].output, "outputs")
+        shapes = self._output_shapes()
         targets = outputs.flatten(y, "y") if len(outputs) > 1 else [y]
         for base, shape, target, name in zip(
             self._plan.base_losses, shapes, targets, outputs.names, strict=True
         ):
-            input_checks.check_target_array(base, tuple(shape.shape), target, name)
+            input_checks.check_target_array(base, shape, target, name)
 
 
 class _Arguments:

@@ -17,6 +17,8 @@ class TrainingPlan:
         outputs: `Outputs` of the model.
         taken_links: list, what was taken off every output of the heads.
         num_heads: int.
+        ensemblers: list of the ensembler layers, one per output.
+        shapes: list of tuples, the shapes of one head's outputs.
         loss, loss_weights, ensemble_loss, metrics, weighted_metrics, head_metrics:
             as `compile` takes them.
 
@@ -30,6 +32,8 @@ class TrainingPlan:
         outputs,
         taken_links,
         num_heads,
+        ensemblers,
+        shapes,
         loss=None,
         loss_weights=None,
         ensemble_loss=None,
@@ -49,6 +53,7 @@ class TrainingPlan:
                 self.base_losses, taken_links, outputs.names, strict=True
             )
         )
+        self._check_outputs(num_heads, ensemblers, shapes)
         self.metrics = MetricSet(
             outputs, num_heads, metrics, weighted_metrics, head_metrics
         )
@@ -59,6 +64,20 @@ class TrainingPlan:
             for i, base in enumerate(self.base_losses)
             if len(outputs) > 1 and base is not None
         }
+
+    def _check_outputs(self, num_heads, ensemblers, shapes):
+        for name, base, link, shape, ensembler in zip(
+            self.outputs.names,
+            self.base_losses,
+            self.links,
+            shapes,
+            ensemblers,
+            strict=True,
+        ):
+            if base is not None:
+                self.ensemble_loss.check(
+                    losses.HeadedOutput(name, base, link, shape, num_heads, ensembler)
+                )
 
     def keras_metrics(self):
         """List of every Keras metric, the loss first."""
@@ -107,7 +126,7 @@ class TrainingPlan:
                     base, target, prediction.ensemble, name
                 )
             values = self.ensemble_loss(base, target, prediction)
-            mask = _both(prediction.mask, base.mask(target, prediction.ensemble))
+            mask = base.counted(target, prediction)
             results[i] = reduce_losses(values, weights[i], mask, base.reduction)
         if not results:
             raise ValueError(
@@ -169,12 +188,6 @@ def _left_aligned(tensor, values):
     for _ in range(values.shape.rank - tensor.shape.rank):
         tensor = tensor[..., tf.newaxis]
     return tensor
-
-
-def _both(first, second):
-    if first is None or second is None:
-        return second if first is None else first
-    return first & second
 
 
 def _loss_weights(outputs, loss_weights):

@@ -16,7 +16,12 @@ def identity(logits):
     return logits
 
 
-LINKS = {"softmax": softmax, "sigmoid": sigmoid, "linear": identity}
+LINKS = {
+    "softmax": softmax,
+    "sigmoid": sigmoid,
+    "exponential": np.exp,
+    "linear": identity,
+}
 
 
 def categorical(target, p, alpha=1.0, gamma=0.0):
@@ -40,6 +45,18 @@ def absolute(target, p):
     return np.abs(target - p).sum(-1)
 
 
+def poisson(target, p):
+    return (p - target * np.log(p)).mean(-1)
+
+
+def softmax_divergence(p, q):
+    return (p * np.log(p / q)).sum(-1)
+
+
+def sigmoid_divergence(p, q):
+    return (p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))).mean(-1)
+
+
 def combine(z, link, of="probabilities"):
     """The ensemble's prediction from logits `[batch, heads, …]`, as probabilities."""
     if of == "logits":
@@ -60,6 +77,33 @@ def codistillation(loss, truth, z, link, weight, of="probabilities", teacher=Non
     teacher = ensemble if teacher is None else teacher
     auxiliary = sum(loss(teacher, heads[:, i]) for i in range(z.shape[1]))
     return weight * auxiliary + z.shape[1] * loss(truth, ensemble)
+
+
+def modular(loss, truth, z, link, coupling):
+    """Equation 4 of Joint Training of Neural Network Ensembles."""
+    heads, whole = LINKS[link](z), combine(z, link, "logits")
+    own = np.mean([loss(truth, heads[:, i]) for i in range(z.shape[1])], 0)
+    return coupling * loss(truth, whole) + (1 - coupling) * own
+
+
+def ambiguity_form(loss, divergence, truth, z, link, coupling):
+    """Equation 6 of Joint Training of Neural Network Ensembles."""
+    heads, whole = LINKS[link](z), combine(z, link, "logits")
+    own = np.mean([loss(truth, heads[:, i]) for i in range(z.shape[1])], 0)
+    apart = np.mean([divergence(whole, heads[:, i]) for i in range(z.shape[1])], 0)
+    return own - coupling * apart
+
+
+def lowest(losses, count):
+    """Sum of the `count` lowest of `[batch, heads]`."""
+    return np.sort(losses, axis=1)[:, :count].sum(1)
+
+
+def softened_divergence(teacher, z, link, temperature):
+    """T^2 sum_i KL(p_teacher || p_i) of logits `[batch, C]` and `[batch, heads, C]`."""
+    divergence = {"softmax": softmax_divergence, "sigmoid": sigmoid_divergence}[link]
+    p, q = LINKS[link](teacher / temperature), LINKS[link](z / temperature)
+    return temperature**2 * sum(divergence(p, q[:, i]) for i in range(z.shape[1]))
 
 
 def gradient(function, z, step=1e-6):

@@ -8,7 +8,7 @@ import tensorflow as tf
 from ensemble_heads import predictions
 from tests import numpy_losses
 
-LINKS = ["softmax", "sigmoid", "linear"]
+LINKS = ["softmax", "sigmoid", "exponential", "linear"]
 
 
 @pytest.mark.parametrize("link", LINKS)

@@ -55,16 +55,42 @@ def wrapper():
     return eh.MultiHeadWrapper.from_heads(heads, "softmax")
 
 
-def ensemble_loss(loss, labels, logits):
+def features_and(*shape):
+    """Predictions of heads, and features of a trunk for a gate to see."""
+    return lambda: [draw(*shape)(), draw(2, 2, 6)()]
+
+
+def ensemble_loss(loss, labels, logits, observed=None):
     heads = predictions.Prediction(logits, "softmax")
     ensemble = predictions.mean_of_probabilities(heads.logits, "softmax")
     both = predictions.EnsemblePrediction(heads, ensemble)
+    both.observed = observed
     base = base_losses.make("sparse_categorical_crossentropy")
     return loss(base, labels, both)
 
 
+def bagging_loss(loss, labels, logits):
+    return ensemble_loss(loss, labels, logits, tf.range(tf.shape(logits)[0]))
+
+
+def distillation_loss(loss, labels, logits):
+    teacher = tf.one_hot(labels, 4, 0.7, 0.1)
+    return ensemble_loss(loss, labels, logits, teacher)
+
+
+def first(x, size):
+    """The first examples of a structure of arrays."""
+    return tf.nest.map_structure(lambda array: array[:size], x)
+
+
 LAYERS = {
     ensemblers.Mean: LayerCase(lambda: eh.ensemblers.Mean("logits"), draw(3, 4)),
+    ensemblers.Gated: LayerCase(
+        lambda: eh.ensemblers.Gated(momentum=0.8), features_and(3, 4)
+    ),
+    ensemblers.MixtureOfExperts: LayerCase(
+        eh.ensemblers.MixtureOfExperts, features_and(3, 4)
+    ),
     eh.MultiHeadWrapper: LayerCase(wrapper, draw(7)),
     eh.MultiHeadModel: LayerCase(
         lambda: small_models.dense_model(2, ensembler=eh.ensemblers.Mean("logits")),
@@ -98,6 +124,25 @@ LOSSES = {
     losses.CoDistillation: LossCase(
         lambda: losses.CoDistillation(3.0), ensemble_loss, (3, 4)
     ),
+    losses.EnsembleMean: LossCase(
+        lambda: losses.EnsembleMean("probabilities"), ensemble_loss, (3, 4)
+    ),
+    losses.Modular: LossCase(lambda: losses.Modular(0.7), ensemble_loss, (3, 4)),
+    losses.MultipleChoice: LossCase(
+        lambda: losses.MultipleChoice(2, 0.1, seed=5), ensemble_loss, (3, 4)
+    ),
+    losses.OnTheFly: LossCase(
+        lambda: losses.OnTheFly(2.0, ramp_up_steps=9), ensemble_loss, (3, 4)
+    ),
+    losses.MutualLearning: LossCase(
+        lambda: losses.MutualLearning(0.5, 2.0), ensemble_loss, (3, 4)
+    ),
+    losses.Bagging: LossCase(
+        lambda: losses.Bagging(3, id_key="id"), bagging_loss, (3, 4)
+    ),
+    losses.Distillation: LossCase(
+        lambda: losses.Distillation(None, 2.0), distillation_loss, (3, 4)
+    ),
     losses.SparseCategoricalCrossentropy: LossCase(
         lambda: losses.SparseCategoricalCrossentropy(
             from_logits=True, label_smoothing=0.1
@@ -122,6 +167,7 @@ ABSTRACT = {
     scored_metric.ScoredMetric,
     pooled_precision.PooledPrecision,
     ensemblers.Ensembler,
+    ensemblers.FeatureGate,
     losses.EnsembleLoss,
     zoo.frame_layers.FramePooling,
 }

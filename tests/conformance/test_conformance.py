@@ -36,19 +36,24 @@ def settled(case):
     return layer, x
 
 
+def keras_inputs(x):
+    return tf.nest.map_structure(lambda array: keras.Input(array.shape[1:]), x)
+
+
 @by_name(cases.LAYERS)
 def test_layer_in_a_graph_of_unknown_batch(case):
     layer, x = settled(case)
-    graph = tf.function(layer).get_concrete_function(cases.unknown_batch(x))
-    for size in (1, len(x)):
-        eager = np.array(layer(x[:size]))
-        npt.assert_allclose(graph(tf.constant(x[:size])), eager, atol=case.atol)
+    specs = tf.nest.map_structure(cases.unknown_batch, x)
+    graph = tf.function(layer).get_concrete_function(specs)
+    for size in (1, cases.BATCH):
+        some = tf.nest.map_structure(tf.constant, cases.first(x, size))
+        npt.assert_allclose(graph(some), np.array(layer(some)), atol=case.atol)
 
 
 @by_name(cases.LAYERS)
 def test_layer_in_a_functional_model(case):
     layer, x = settled(case)
-    inputs = keras.Input(x.shape[1:])
+    inputs = keras_inputs(x)
     outputs = layer(inputs)
     eager = np.array(layer(x))
     assert tuple(outputs.shape) == (None, *eager.shape[1:])
@@ -72,7 +77,7 @@ def test_layer_config_round_trip(case):
 @by_name(cases.LAYERS)
 def test_layer_in_a_keras_file(case, tmp_path):
     layer, x = settled(case)
-    inputs = keras.Input(x.shape[1:])
+    inputs = keras_inputs(x)
     model = keras.Model(inputs, layer(inputs))
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
@@ -100,20 +105,20 @@ def test_layer_in_mixed_precision(case, policy):
 @by_name(cases.LAYERS)
 def test_layer_under_xla(case):
     layer, x = settled(case)
-    x = tf.constant(x)
+    x = tf.nest.map_structure(tf.constant, x)
 
     def value_and_gradient(inputs):
         with tf.GradientTape() as tape:
             tape.watch(inputs)
             outputs = layer(inputs, training=False)
             total = tf.reduce_sum(tf.square(outputs))
-        return outputs, tape.gradient(total, inputs)
+        return [outputs, *tf.nest.flatten(tape.gradient(total, inputs))]
 
     compiled = tf.function(value_and_gradient, jit_compile=True)(x)
     plain = value_and_gradient(x)
     for one, other in zip(compiled, plain):
         npt.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
-    assert np.abs(plain[1]).max() > 0
+    assert all(np.abs(gradient).max() > 0 for gradient in plain[1:])
 
 
 # ---- Losses

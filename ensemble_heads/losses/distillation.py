@@ -1,0 +1,89 @@
+"""Distillation: heads that learn from a model trained before."""
+
+import tensorflow as tf
+
+from ensemble_heads.keras_api import register
+from ensemble_heads.losses.divergence import (
+    check_temperature,
+    divergence,
+    require_cross_entropy,
+)
+from ensemble_heads.losses.ensemble_loss import EnsembleLoss, number_at_least
+from ensemble_heads.predictions import Prediction
+
+
+@register
+class Distillation(EnsembleLoss):
+    """Knowledge distillation from a trained teacher into every head.
+
+    sum_i [l(g, p_i) + w T^2 KL(p_teacher || p_i)], both predictions at temperature T.
+
+    Args:
+        teacher: Keras model on the same inputs with the same outputs, in the form that
+            `loss` expects (probabilities, or logits with `from_logits=True`). It is
+            only asked for predictions. A `.keras` file does not hold it: a loaded
+            model can be evaluated elsewhere only after `compile` with the teacher.
+        temperature: float > 0, T.
+        distillation_weight: float >= 0, w.
+
+    Raises:
+        ValueError: an argument out of its range; in `compile`, a base loss that is no
+            cross entropy; in training, a teacher with other outputs, or none.
+
+    References:
+        Hinton, Vinyals & Dean 2015, arXiv:1503.02531.
+    """
+
+    def __init__(self, teacher, temperature=3.0, distillation_weight=1.0):
+        if teacher is not None and not callable(teacher):
+            raise ValueError(
+                f"`teacher` must be a Keras model. Received: teacher={teacher!r}"
+            )
+        self.teacher = teacher
+        self.temperature = check_temperature(temperature)
+        self.distillation_weight = number_at_least(
+            "distillation_weight",
+            distillation_weight,
+            0,
+            "below it, heads would be pushed away from the teacher",
+        )
+
+    def check(self, output):
+        require_cross_entropy(self, output)
+
+    def observe(self, inputs, outputs, training):
+        if self.teacher is None:
+            raise ValueError(
+                "`teacher` must be given again after loading: a `.keras` file does not "
+                "hold it. Compile the model with `eh.losses.Distillation(teacher)`. "
+                "Received: teacher=None"
+            )
+        return outputs.flatten(self.teacher(inputs, training=False), "teacher")
+
+    def call(self, base_loss, target, prediction):
+        own = self.head_losses(base_loss, target, prediction)
+        teacher = self._teachers_prediction(base_loss, prediction)
+        pairs = sum(
+            divergence(base_loss, teacher, student, self.temperature)
+            for student in prediction.heads.heads()
+        )
+        return tf.reduce_sum(own, axis=1) + self.distillation_weight * pairs
+
+    def get_config(self):
+        return {
+            "teacher": None,
+            "temperature": self.temperature,
+            "distillation_weight": self.distillation_weight,
+        }
+
+    def _teachers_prediction(self, base_loss, prediction):
+        values = tf.convert_to_tensor(prediction.observed)
+        ours = prediction.ensemble.logits.shape
+        if not values.shape.is_compatible_with(ours):
+            raise ValueError(
+                "`teacher` must predict what the model does, in the shape "
+                f"{tuple(ours)}: the same classes in the same order. "
+                f"Received: a teacher that predicts {tuple(values.shape)}"
+            )
+        form = "logits" if base_loss.from_logits else "probabilities"
+        return Prediction.from_values(values, base_loss.link, form)
