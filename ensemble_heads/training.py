@@ -192,7 +192,8 @@ class EnsembleTrainer:
             ensembler_gradient=plan.ensembler_gradient,
         )
         seen = plan.ensemble_loss.observe(x, self.outputs_like, training)
-        step = tf.convert_to_tensor(self.optimizer.iterations)
+        counts = self.optimizer is not None
+        step = tf.convert_to_tensor(self.optimizer.iterations) if counts else None
         for i, prediction in enumerate(predictions):
             prediction.step = step
             prediction.observed = None if seen is None else seen[i]

@@ -22,7 +22,7 @@ class Distillation(EnsembleLoss):
         teacher: Keras model on the same inputs with the same outputs, in the form that
             `loss` expects (probabilities, or logits with `from_logits=True`). It is
             only asked for predictions. A `.keras` file does not hold it: a loaded
-            model can be evaluated elsewhere only after `compile` with the teacher.
+            model predicts, and is trained or evaluated once it is compiled anew.
         temperature: float > 0, T.
         distillation_weight: float >= 0, w.
 
