@@ -7,16 +7,33 @@
 >>> zoo.SPECS["resnet152_2heads"].width_multiplier
 0.6875
 
-One file per family: `zoo/resnet.py` (EnsembleNet section 4.1, and CIFAR), `zoo/dbof.py`
-(EnsembleNet section 4.2, YouTube-8M), and beside it on YouTube-8M `zoo/nextvlad.py` and
-`zoo/video_level.py`.
+One file per family: `zoo/resnet.py` (EnsembleNet section 4.1, ONE, and CIFAR),
+`zoo/dbof.py` (EnsembleNet section 4.2, YouTube-8M), and beside it on YouTube-8M
+`zoo/nextvlad.py` and `zoo/video_level.py`; `zoo/resnext.py` (ONE);
+`zoo/cifar10_quick.py`, `zoo/nin.py` and `zoo/caffenet.py` (Why M heads); `zoo/mlp.py`,
+`zoo/small_cnn.py` and `zoo/densenet.py` (joint training; the last one ONE as well).
 """
 
-from zoo import dbof, nextvlad, resnet, video_level
+from zoo import (
+    caffenet,
+    cifar10_quick,
+    dbof,
+    densenet,
+    mlp,
+    nextvlad,
+    nin,
+    resnet,
+    resnext,
+    small_cnn,
+    video_level,
+)
 from zoo.batch_norm import BatchNormalization
+from zoo.local_response import LocalResponseNormalization
 from zoo.specs import ModelSpec, MultiHeadSpec, closest, merge
 
-SPECS = merge(resnet.SPECS, dbof.SPECS, nextvlad.SPECS, video_level.SPECS)
+_FAMILIES = (resnet, resnext, densenet, nin, caffenet, cifar10_quick, mlp, small_cnn)
+_FAMILIES += (dbof, nextvlad, video_level)
+SPECS = merge(*(family.SPECS for family in _FAMILIES))
 
 
 def names():
@@ -53,6 +70,7 @@ def build(name, **changes):
 __all__ = [
     "SPECS",
     "BatchNormalization",
+    "LocalResponseNormalization",
     "ModelSpec",
     "MultiHeadSpec",
     "build",

@@ -1,4 +1,4 @@
-"""ResNet and SE-ResNet as EnsembleNet trains them, their multi-headed rows, and CIFAR.
+"""ResNet and SE-ResNet as EnsembleNet trains them, those of ONE, and CIFAR.
 
 EnsembleNet section 4.1 (paper "End-to-end optimization of multi-headed models") takes
 the post-activation ResNet and changes two things: a stage is subsampled in its LAST
@@ -14,6 +14,12 @@ What the paper leaves open, and what its printed sizes say about it:
 Inferred without evidence in the sizes: the ReLU of the stem, after the addition and
 inside squeeze-and-excite is not capped; padding is "same"; batch-norm momentum 0.9 and
 epsilon 1e-5; the classifier starts from Keras' own initialiser.
+
+ONE (Lan et al. 2018, arXiv:1806.04606) trains conventional ones (stride in a stage's
+first unit, no cap, initial weights after He et al. 2015), whose branches have the last
+stage and a classifier of their own. Weight decay 1e-4 is that of its code. Its code
+also makes units bottlenecks from depth 44 on, so that its "ResNet-110" of 18 units a
+stage is 164 layers deep; only so do the FLOPs of its three branches come out.
 
 Layers are named by place, `stage2_unit3_conv1`; the layer that ends stage k is called
 `stagek`, so that a fork can name it.
@@ -42,6 +48,9 @@ class ResNetSpec(ModelSpec):
         blocks: number of units in each stage.
         widths: channels of the 3x3 convolutions in each stage, exactly.
         unit: "bottleneck" (1x1, 3x3, 1x1 with 4 times the width) or "basic" (two 3x3).
+        outputs: channels that bottleneck units give in each stage; None: 4 times their
+            widths.
+        groups: groups of a bottleneck's 3x3 convolution, as ResNeXt has them.
         se_ratio: squeeze width / channels of the unit's output; 0 leaves SE out.
         stride_placement: "last": the last unit of every stage but the last one halves
             the resolution, in its 3x3 convolution (the last 3x3 of a basic unit);
@@ -71,6 +80,8 @@ class ResNetSpec(ModelSpec):
     blocks: tuple[int, ...]
     widths: tuple[int, ...] = (64, 128, 256, 512)
     unit: str = "bottleneck"
+    outputs: tuple[int, ...] | None = None
+    groups: int = 1
     se_ratio: float = 0.0
     stride_placement: str = "last"
     relu_cap: float | None = 6.0
@@ -93,6 +104,7 @@ class ResNetSpec(ModelSpec):
                 self.refuse(key, "hold a positive integer per stage")
         if len(self.blocks) != len(self.widths):
             self.refuse("widths", f"have one entry per stage, {len(self.blocks)}")
+        self._check_unit()
         for key in ("stem_width", "classes"):
             if not isinstance(getattr(self, key), int) or getattr(self, key) < 1:
                 self.refuse(key, "be a positive integer")
@@ -115,6 +127,18 @@ class ResNetSpec(ModelSpec):
                 self.refuse(key, "be positive or None")
         if self.weight_decay < 0:
             self.refuse("weight_decay", "not be negative")
+
+    def _check_unit(self):
+        self.check_sizes("groups")
+        if any(width % self.groups for width in self.widths):
+            self.refuse("groups", f"divide the widths {self.widths}")
+        if self.outputs is not None:
+            self.normalise_tuples("outputs")
+            if len(self.outputs) != len(self.blocks):
+                self.refuse("outputs", f"have one entry per stage, {len(self.blocks)}")
+        for key, usual in (("outputs", None), ("groups", 1)):
+            if self.unit == "basic" and getattr(self, key) != usual:
+                self.refuse(key, f"be {usual} for basic units")
 
     def build(self, name):
         inputs = keras.Input(self.input_shape, name="images")
@@ -166,7 +190,24 @@ SPECS |= {
     "cifar_resnet32": replace(_CIFAR, blocks=(5, 5, 5)),
     "cifar_resnet56": replace(_CIFAR, blocks=(9, 9, 9)),
     "cifar_resnet110": replace(_CIFAR, blocks=(18, 18, 18)),
+    "cifar_resnet110_bottleneck": replace(
+        _CIFAR, blocks=(18, 18, 18), unit="bottleneck"
+    ),
 }
+
+# ONE, section 3 and Tables 1 to 4. On ImageNet, of which it gives no sizes, the last of
+# four stages is branched here, by analogy.
+_ONE = {"stride_placement": "first", "relu_cap": None, "init_stddev": None}
+_ONE |= {"weight_decay": 1e-4}
+SPECS |= {
+    f"{key}_3heads": MultiHeadSpec(
+        replace(SPECS[key], classes=100, **_ONE), "stage2", 3
+    )
+    for key in ("cifar_resnet32", "cifar_resnet110_bottleneck")
+}
+SPECS["resnet18_3heads"] = MultiHeadSpec(
+    replace(SPECS["resnet18"], **_ONE), "stage3", 3
+)
 
 
 def _stem(x, spec):
@@ -188,7 +229,7 @@ def _stage(x, spec, stage):
     for unit in range(units):
         prefix = f"stage{stage + 1}_unit{unit + 1}"
         stride = 2 if unit == strided else 1
-        y = _residual(x, spec, spec.widths[stage], stride, prefix)
+        y = _residual(x, spec, stage, stride, prefix)
         if spec.se_ratio:
             y = _squeeze_excite(y, spec, prefix)
         shortcut = _shortcut(x, spec, y.shape[-1], stride, prefix)
@@ -198,18 +239,20 @@ def _stage(x, spec, stage):
     return x
 
 
-def _residual(x, spec, width, stride, prefix):
-    output = width * _EXPANSION[spec.unit]
+def _residual(x, spec, stage, stride, prefix):
+    width = spec.widths[stage]
     if spec.unit == "bottleneck":
+        output = spec.outputs[stage] if spec.outputs else width * _EXPANSION[spec.unit]
         plan = [(width, 1, 1), (width, 3, stride), (output, 1, 1)]
     elif spec.stride_placement == "last":
-        plan = [(width, 3, 1), (output, 3, stride)]
+        plan = [(width, 3, 1), (width, 3, stride)]
     else:
-        plan = [(width, 3, stride), (output, 3, 1)]
+        plan = [(width, 3, stride), (width, 3, 1)]
     for index, (filters, kernel, step) in enumerate(plan, start=1):
         if index > 1:
             x = layers.ReLU(spec.relu_cap, name=f"{prefix}_relu{index - 1}")(x)
-        x = _conv_norm(x, spec, prefix, index, filters, kernel, step)
+        groups = spec.groups if kernel == 3 else 1
+        x = _conv_norm(x, spec, prefix, index, filters, kernel, step, groups)
     return x
 
 
@@ -235,7 +278,7 @@ def _squeeze_excite(x, spec, prefix):
     return layers.Multiply(name=f"{prefix}_scale")([x, y])
 
 
-def _conv_norm(x, spec, prefix, index, filters, kernel, stride):
+def _conv_norm(x, spec, prefix, index, filters, kernel, stride, groups=1):
     if spec.init_stddev is None:
         initializer = keras.initializers.HeNormal()
     else:
@@ -245,6 +288,7 @@ def _conv_norm(x, spec, prefix, index, filters, kernel, stride):
         kernel,
         strides=stride,
         padding="same",
+        groups=groups,
         use_bias=False,
         kernel_initializer=initializer,
         kernel_regularizer=_decay(spec),

@@ -18,6 +18,7 @@ import zoo
 import zoo.batch_norm
 import zoo.frame_layers
 import zoo.gating
+import zoo.local_response
 import zoo.moe
 import zoo.vlad
 from ensemble_heads import base_losses, ensemblers, losses, metrics, predictions
@@ -99,6 +100,10 @@ LAYERS = {
     zoo.batch_norm.BatchNormalization: LayerCase(
         lambda: zoo.batch_norm.BatchNormalization(momentum=0.9, epsilon=1e-3),
         draw(6, 6, 3),
+    ),
+    zoo.local_response.LocalResponseNormalization: LayerCase(
+        lambda: zoo.local_response.LocalResponseNormalization(3, alpha=2.0, bias=2.0),
+        draw(4, 5),
     ),
     zoo.moe.MixtureOfLogisticExperts: LayerCase(
         lambda: zoo.moe.MixtureOfLogisticExperts(3, num_experts=2), draw(4)

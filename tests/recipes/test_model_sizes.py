@@ -7,12 +7,12 @@ import pytest
 from absl import app, flags
 from absl.testing import flagsaver
 
+import ensemble_heads as eh
 import zoo
 from ensemble_heads.keras_api import keras
 from recipes import model_sizes
+from recipes.published_sizes import QUANTITIES, ROWS, Row
 from zoo.frame_inputs import frame_inputs, pool_frames
-
-Row = model_sizes.Row
 
 
 @pytest.fixture
@@ -45,6 +45,9 @@ def run(capsys, rows, monkeypatch, **options):
         (3_200_000, "3.20M", "3.20M"),
         (815_400, "815K", "815K"),
         (512, "512", "512"),
+        (816_640, "~815K", "817K"),
+        (0.06599, "7%", "7%"),
+        (0.0044, "0.44%", "0.44%"),
     ],
 )
 def test_rounds_as_printed(value, paper, shown):
@@ -53,9 +56,42 @@ def test_rounds_as_printed(value, paper, shown):
 
 def test_refuses_figures_it_cannot_read():
     with pytest.raises(
-        ValueError, match="units K, M, B or none. Received: paper='1e6'"
+        ValueError, match="units K, M, B, % or none. Received: paper='1e6'"
     ):
         model_sizes.printed_like(1, "1e6")
+
+
+def test_about_is_within_one_percent():
+    for value, same in ((806_900, True), (823_100, True), (806_800, False)):
+        assert model_sizes.prints_alike(value, "~815K") is same
+    assert not model_sizes.prints_alike(816_640, "815K")
+
+
+def test_share_of_parameters_saved(built, monkeypatch, capsys):
+    """Layers of 6, 6 and 3 parameters: 24 of 30 with one shared, 18 with two."""
+
+    def build(name, fork_at="shared"):
+        inputs = keras.Input((2,))
+        x = keras.layers.Dense(2, name="shared")(inputs)
+        x = keras.layers.Dense(2, name="hidden")(x)
+        single = keras.Model(inputs, keras.layers.Dense(1)(x), name="single")
+        return eh.multi_head(single, fork_at, 2, name=name)
+
+    monkeypatch.setattr(zoo, "build", build)
+    right = Row("C, section 5", "tree", saved="20%", count="trainable")
+    known = Row(
+        *("C, section 5", "tree"),
+        saved="41%",
+        count="trainable",
+        changes={"fork_at": "hidden"},
+        reproduced=(),
+        reason="nobody knows",
+    )
+    code, out = run(capsys, (right, known), monkeypatch)
+    assert code == 0
+    assert re.search(r"tree +saved +20% +20% +20.00% +reproduced", out)
+    assert re.search(r"tree \(fork_at=hidden\) +saved +41% +40% +40.00% +known", out)
+    assert "tree (fork_at=hidden), saved: nobody knows." in out
 
 
 def test_verdicts_and_exit_code(built, capsys, monkeypatch, tmp_path):
@@ -126,15 +162,15 @@ def test_figures_of_trainable_parameters(built, monkeypatch):
 
 def test_unknown_model_and_argument(built, capsys, monkeypatch):
     with pytest.raises(app.UsageError, match="among resnet152, .*Received: vgg"):
-        run(capsys, model_sizes.ROWS, monkeypatch, models=["vgg"])
+        run(capsys, ROWS, monkeypatch, models=["vgg"])
     with pytest.raises(app.UsageError, match="Unknown arguments: --tabel"):
         model_sizes.main(["model_sizes.py", "--tabel"])
 
 
 def test_every_figure_of_tables_1_and_2_is_claimed():
-    tables = [row for row in model_sizes.ROWS if "EnsembleNet, Table" in row.source]
+    tables = [row for row in ROWS if "EnsembleNet, Table" in row.source]
     names = {"resnet152", "se_resnet152", "dbof"}
     assert {row.model for row in tables} == names | {f"{n}_2heads" for n in names}
-    assert all(row.reproduced == model_sizes.QUANTITIES for row in tables)
+    assert all(row.reproduced == QUANTITIES for row in tables)
     assert all(row.parameters and row.flops for row in tables)
-    assert {row.model for row in model_sizes.ROWS} <= set(zoo.names())
+    assert {row.model for row in ROWS} <= set(zoo.names())
