@@ -84,9 +84,18 @@ def weights(model, name):
 
 
 def convolved(x, kernel, stride=1, padding=0, groups=1):
-    """A convolution by sums over the kernel's places, in float64."""
+    """A convolution by sums over the kernel's places, in float64.
+
+    Args:
+        padding: on all sides; or "same", where an odd one comes after the image.
+    """
     side, _, width, filters = kernel.shape
-    x = np.pad(x, [(0, 0), (padding, padding), (padding, padding), (0, 0)])
+    margins = [(padding, padding)] * 2
+    if padding == "same":
+        ends = [(n - 1) // stride * stride + side for n in x.shape[1:3]]
+        short = [max(end - n, 0) for end, n in zip(ends, x.shape[1:3])]
+        margins = [(n // 2, n - n // 2) for n in short]
+    x = np.pad(x, [(0, 0), *margins, (0, 0)])
     height, breadth = ((n - side) // stride + 1 for n in x.shape[1:3])
     out = np.zeros((len(x), height, breadth, filters))
     share = filters // groups

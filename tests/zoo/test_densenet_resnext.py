@@ -45,7 +45,7 @@ def resnext(model, x, blocks, groups):
         for unit in range(1, units + 1):
             at, stride = f"stage{stage}_unit{unit}", 1 + (stage > 1 and unit == 1)
             y = relu(conv_norm(x, at, 1))
-            y = relu(conv_norm(y, at, 2, stride=stride, padding=1, groups=groups))
+            y = relu(conv_norm(y, at, 2, stride=stride, padding="same", groups=groups))
             y = conv_norm(y, at, 3)
             if y.shape[-1] != x.shape[-1]:
                 x = conv_norm(x, f"{at}_shortcut", "", stride=stride)
