@@ -183,13 +183,13 @@ def measure(row):
 
 
 def table_of(cells):
-    """The cells as a table of at most 80 characters a line, grouped by source."""
+    """The cells as a table that folds into 80 characters, grouped by source."""
     table = Table(
         title="Published sizes and ours, batch norm folded, per example",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
-    table.add_column("model", no_wrap=True)
+    table.add_column("model", overflow="fold")
     table.add_column("quantity")
     for heading in ("paper", "ours", "exactly"):
         table.add_column(heading, justify="right", no_wrap=True)

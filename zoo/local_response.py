@@ -28,10 +28,10 @@ class LocalResponseNormalization(keras.layers.Layer):
     Input shape: `[batch, ..., channels]`, the channels known.
     Output shape: that of the input.
 
-    >>> x = tf.constant([[3.0, 4.0, 0.0]])
-    >>> layer = LocalResponseNormalization(size=3, alpha=3.0, beta=0.5)
-    >>> (layer(x) ** -2 * x ** 2).numpy()[0, :2]  # 1 + 9 + 16
-    array([26., 26.], dtype=float32)
+    >>> x = tf.constant([[1.0, 2.0, 2.0]])
+    >>> layer = LocalResponseNormalization(size=3, alpha=3.0, beta=-1.0)
+    >>> layer(x).numpy()[0]  # times 1 + 1 + 4, 1 + 1 + 4 + 4 and 1 + 4 + 4
+    array([ 6., 20., 18.], dtype=float32)
 
     Raises:
         ValueError: `size` is no odd positive integer, `alpha` is negative, or `bias`

@@ -21,10 +21,12 @@ COUNTS = sizes.stored("image_counts.csv") | {
     for name, counts in sizes.stored("resnet_counts.csv").items()
     if name in SPECS
 }
-# More than some ten million parameters or some hundred layers.
-LARGE = ("caffenet_", "nin_imagenet_", "densenet_bc_190", "_4heads", "_8heads")
-LARGE += ("_16heads", "resnext50", "resnext29_8x64d_", "_bottleneck", "mlp_256m")
-SLOW = [name for name in SPECS if any(part in name for part in LARGE)]
+SLOW = [
+    name
+    for name, spec in SPECS.items()
+    if isinstance(spec, MultiHeadSpec)
+    and name.startswith(("densenet", "resnext", "caffenet", "cifar_resnet110"))
+]
 
 
 def conv(kernel, before, after, groups=1, bias=True):

@@ -5,8 +5,9 @@ import pytest
 import tensorflow as tf
 
 import ensemble_heads as eh
+import zoo
 from ensemble_heads.keras_api import keras
-from tests.zoo.image_models import CLASSES, SMALL, build, images
+from tests.zoo.image_models import CLASSES, SMALL, build, images, scatter
 
 ALL = list(SMALL)
 
@@ -89,3 +90,39 @@ def test_trains(name):
     assert min(history[1:]) < history[0] and np.isfinite(history).all()
     for old, new in zip(before, model.get_weights(), strict=True):
         assert np.abs(old - new).max() > 0
+
+
+@pytest.mark.parametrize(
+    "row, small",
+    [
+        ("small_cnn_10heads", "small_cnn"),
+        ("mlp_16m_64h", "mlp_1m_1024h"),
+        ("densenet_bc_64_6_16heads", "densenet_bc_100_12"),
+        ("densenet_bc_190_40_3heads", "densenet_bc_100_12"),
+        ("resnext29_8x64d_3heads", "resnext29_8x64d"),
+        ("nin_imagenet_4heads", "nin_imagenet"),
+        ("caffenet_5heads", "caffenet"),
+    ],
+)
+def test_multi_headed_rows(row, small, tmp_path):
+    """Half precision, folding and a file, of trunks without any layer as well."""
+    changes = {**SMALL[small], "classes": CLASSES, "num_heads": 2}
+    full = zoo.build(row, **changes)
+    for seed, part in enumerate([full.trunk, *full.heads]):
+        scatter(part, seed)
+    x = images(full.trunk)
+    expected = full.head_predictions(x)
+    assert np.abs(expected[:, 0] - expected[:, 1]).max() > 1e-3
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        half = zoo.build(row, **changes)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    half.set_weights(full.get_weights())
+    assert half(x).dtype == tf.float32
+    np.testing.assert_allclose(half(x), full(x), atol=0.1)
+    folded = eh.fold_batch_norm(full)
+    np.testing.assert_allclose(folded(x), full(x), rtol=1e-3, atol=1e-5)
+    full.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(again.head_predictions(x), expected, rtol=1e-5)
