@@ -103,7 +103,7 @@ LAYERS = {
     ),
     zoo.local_response.LocalResponseNormalization: LayerCase(
         lambda: zoo.local_response.LocalResponseNormalization(3, alpha=2.0, bias=2.0),
-        draw(4, 5),
+        draw(4, 4, 5),
     ),
     zoo.moe.MixtureOfLogisticExperts: LayerCase(
         lambda: zoo.moe.MixtureOfLogisticExperts(3, num_experts=2), draw(4)

@@ -19,23 +19,33 @@ def exact(x, size, alpha, beta, bias):
     return out
 
 
-@pytest.mark.parametrize("shape", [(2, 7), (2, 3, 4, 6), (2, 3, 1)])
+@pytest.mark.parametrize("shape", [(2, 7), (2, 3, 4, 6), (2, 3, 1), (1, 2, 2, 2)])
 @pytest.mark.parametrize("size, alpha, beta, bias", [(5, 2, 0.75, 1), (3, 0.5, -1, 2)])
-def test_is_the_formula_in_float64(shape, size, alpha, beta, bias):
+@pytest.mark.parametrize("dtype, rtol", [("float64", 1e-12), ("float32", 1e-5)])
+def test_is_the_formula(shape, size, alpha, beta, bias, dtype, rtol):
     x = np.random.default_rng(0).normal(size=shape)
-    layer = zoo.LocalResponseNormalization(size, alpha, beta, bias, dtype="float64")
+    layer = zoo.LocalResponseNormalization(size, alpha, beta, bias, dtype=dtype)
     expected = exact(x, size, alpha, beta, bias)
-    np.testing.assert_allclose(layer(x), expected, rtol=1e-12)
+    np.testing.assert_allclose(layer(x), expected, rtol=rtol)
 
 
-def test_is_tensorflows_with_alpha_over_size():
-    x = tf.random.normal([2, 4, 4, 9]) * 50
-    layer = zoo.LocalResponseNormalization()
-    theirs = tf.nn.local_response_normalization(
-        x, depth_radius=2, bias=1.0, alpha=1e-4 / 5, beta=0.75
-    )
-    np.testing.assert_allclose(layer(x), theirs, rtol=1e-5)
-    assert np.abs(np.array(theirs) - x).max() > 0.1
+def test_gradients_of_kernel_and_operations_agree():
+    layer = zoo.LocalResponseNormalization(3, alpha=2.0)
+    x = tf.random.normal([2, 3, 3, 5])
+    gradients = []
+    for values in (x, tf.reshape(x, [18, 5]), tf.cast(x, tf.float64)):
+        one = (
+            layer
+            if values.dtype == tf.float32
+            else zoo.LocalResponseNormalization(3, alpha=2.0, dtype="float64")
+        )
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            total = tf.reduce_sum(one(values) ** 3)
+        gradients.append(np.reshape(tape.gradient(total, values), [18, 5]))
+    assert np.abs(gradients[0]).max() > 0.1
+    for other in gradients[1:]:
+        np.testing.assert_allclose(gradients[0], other, rtol=1e-3, atol=1e-4)
 
 
 def test_squares_do_not_overflow_in_half_precision():
