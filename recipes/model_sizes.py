@@ -5,16 +5,17 @@ r"""Published model sizes beside ours.
     python recipes/model_sizes.py --models=resnet152   # some rows only
 
 Builds every model in `ROWS`, counts parameters and FLOPs with the batch norms folded,
-as EnsembleNet section 4 does, and compares them with what the paper prints: a figure
-is reproduced when ours, rounded to as many digits, prints the same, or, where the paper
-says "about", when ours is within 1 %. Exits with 1 when one that is claimed as
-reproduced is not. For one that is not claimed the reason follows the table.
+as EnsembleNet section 4 does, or as a row says that its paper does, and compares them
+with what is printed: a figure is reproduced when ours, rounded to as many digits,
+prints the same, or, where the paper says "about", when ours is within 1 %. Exits with 1
+when one that is claimed as reproduced is not. For one that is not claimed the reason
+follows the table.
 
 What a paper's figure leaves out is counted beside it: the FLOPs of Table 2 are those
 after the pooling over frames, so the whole model's for 25 and 300 frames follow.
 
-Result: EnsembleNet Tables 1 and 2, twelve figures of twelve; ONE, eight of ten; joint
-training, eight of eight; Why M heads, the one there is for another split than the best.
+Result: EnsembleNet Tables 1 and 2, twelve figures of twelve; ONE, all but the 505M
+FLOPs of ResNet-110; joint training, eight of eight; Why M heads, not the one there is.
 """
 
 import csv

@@ -9,9 +9,8 @@ cuda-convnet, ILSVRC for Caffe); layers carry their names, a convolution's ReLU 
 The weight decay is what Lee et al. 2015 ("Why M heads are better than one") give in
 section 3.1, on kernels only. They print one figure of size: the best TreeNet of four
 on ILSVRC has 7 % fewer parameters than four networks. These definitions give 0.4 % for
-the split that their Table 2 shows as best, after `cccp1`, and 7 % for splits after
-`conv2` (6.6 %) and `cccp3` (7.2 %), whose accuracies differ from it by less than their
-deviations.
+the split that their Table 2 shows as best, after `cccp1`, and 7 % for the splits after
+`conv2` (6.6 %, and an accuracy within its deviation of the best) and `cccp3` (7.2 %).
 """
 
 from dataclasses import dataclass
