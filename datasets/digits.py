@@ -24,6 +24,7 @@ def load(
     train_examples=500,
     max_shift=0,
     synthetic=False,
+    numbered=False,
 ):
     """The digits as batches of images and labels.
 
@@ -44,6 +45,8 @@ def load(
             is blank.
         synthetic: bool, as many noisy bars in place of the digits: the same
             `element_spec` without scikit-learn.
+        numbered: bool, give a dict of the `"images"` and the `"number"` of each among
+            all digits, int64 `[batch]`, in place of the images.
 
     Returns:
         `tf.data.Dataset` of `(images, labels)`: float32 `[batch, 8, 8, 1]` from 0
@@ -55,7 +58,8 @@ def load(
     _check(split, data_dir, batch_size, seed, train_examples, max_shift)
     images, labels = _synthetic() if synthetic else _real()
     chosen = split_indices(seed, train_examples)[SPLITS.index(split)]
-    dataset = tf.data.Dataset.from_tensor_slices((images[chosen], labels[chosen]))
+    inputs = {"images": images[chosen], "number": chosen.astype(np.int64)}
+    dataset = tf.data.Dataset.from_tensor_slices((inputs, labels[chosen]))
     if split == "train":
         dataset = dataset.shuffle(len(chosen), seed=seed)
     dataset = dataset.batch(batch_size)
@@ -63,8 +67,10 @@ def load(
         random = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
         pairs = tf.data.Dataset.zip((dataset, random.batch(2)))
         dataset = pairs.map(
-            lambda batch, seeds: (_shift(batch[0], max_shift, seeds), batch[1])
+            lambda batch, seeds: (_shifted(batch[0], max_shift, seeds), batch[1])
         )
+    if not numbered:
+        dataset = dataset.map(lambda inputs, labels: (inputs["images"], labels))
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
@@ -98,6 +104,10 @@ def _synthetic():
     noise = random.normal(0.0, 0.2, (EXAMPLES, *IMAGE_SHAPE))
     images = np.clip(0.2 + 0.6 * bars + noise, 0.0, 1.0)
     return images.astype(np.float32), labels.astype(np.int64)
+
+
+def _shifted(inputs, limit, seeds):
+    return {**inputs, "images": _shift(inputs["images"], limit, seeds)}
 
 
 def _shift(images, limit, seeds):

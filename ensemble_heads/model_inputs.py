@@ -122,9 +122,13 @@ def known_inputs(model, inputs):
         model: functional `keras.Model`.
         inputs: what it is to be called on.
     """
-    known = model.input
-    if not isinstance(inputs, dict) or not isinstance(known, dict):
+    if not isinstance(inputs, dict):
         return inputs
-    if not set(known) <= set(inputs):
+    known = model.input
+    if not isinstance(known, dict):
+        known = tf.nest.map_structure(lambda tensor: tensor.name.split(":")[0], known)
+    else:
+        known = {key: key for key in known}
+    if not set(tf.nest.flatten(known)) <= set(inputs):
         return inputs  # Keras tells what is missing.
-    return {key: inputs[key] for key in known}
+    return tf.nest.map_structure(lambda name: inputs[name], known)

@@ -35,6 +35,7 @@ class Method:
         key: str, for file names.
         label: str, for people.
         ensemble_loss: object of `eh.losses`, or None for the single network.
+        ensembler: callable that makes the ensembler, a layer.
         symbol: "lambda", "mu" or None, the weight's symbol in the paper.
         weight: float or None, its value.
     """
@@ -44,21 +45,10 @@ class Method:
     ensemble_loss: object = None
     symbol: str | None = None
     weight: float | None = None
+    ensembler: object = eh.ensemblers.Mean
 
 
 SINGLE = Method("single", "single network")
-
-
-def weighted_methods(ensemble_weights, distillation_weights):
-    """EnsembleNet's two losses at some weights lambda and mu, as list of `Method`."""
-    weighted = [
-        *(("lambda", weight, eh.losses.Ensembling) for weight in ensemble_weights),
-        *(("mu", weight, eh.losses.CoDistillation) for weight in distillation_weights),
-    ]
-    return [
-        Method(f"{symbol}_{w:g}", f"{symbol} = {w:g}", loss(w), symbol, w)
-        for symbol, w, loss in weighted
-    ]
 
 
 class Study:
@@ -93,6 +83,10 @@ class Study:
         """`tf.data.Dataset` of `(inputs, labels)`; `split` is "train" or "test"."""
         raise NotImplementedError
 
+    def load_for(self, method, seed):
+        """What a method is trained on. Default: the training part as it is."""
+        return self.load("train", seed)
+
     def test_examples(self):
         """How many examples the test part holds."""
         raise NotImplementedError
@@ -109,7 +103,7 @@ class Study:
         drawn = self.draw(method, seed)
         learner, evaluator, sizes = self._prepare(method, drawn)
         learner.restart(drawn)
-        train, test = self.load("train", seed), self.load("test", seed)
+        train, test = self.load_for(method, seed), self.load("test", seed)
         evaluation = training.EvaluateEvery(
             lambda: evaluator(test, self.test_examples()), self.config.evaluate_every
         )

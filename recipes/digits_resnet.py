@@ -39,20 +39,14 @@ import ensemble_heads as eh
 import zoo
 from datasets import digits
 from ensemble_heads.keras_api import keras
-from recipes import common, comparison
+from recipes import common, comparison, ensemble_methods
 from recipes.common import setting
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(common.Settings):
+class Config(ensemble_methods.MethodSettings):
     """Settings of the comparison; each is a flag."""
 
-    ensemble_weights: tuple[float, ...] = setting(
-        (0.0, -1.5), "Values of lambda, each a method: the ensembling loss."
-    )
-    distillation_weights: tuple[float, ...] = setting(
-        (3.0,), "Values of mu, each a method: the co-distillation loss."
-    )
     seeds: int = setting(3, "Runs per method, with the seeds 0, 1, …")
     synthetic: bool = setting(False, "Take noisy bars in place of the digits.")
     train_examples: int = setting(500, "Digits for training, of 1797.")
@@ -60,7 +54,6 @@ class Config(common.Settings):
     blocks: tuple[int, ...] = setting((1, 1, 1), "Residual units in each stage.")
     width: int = setting(16, "Channels of the first stage; each next one doubles.")
     fork_at: str = setting("stage1", "Last layer of the trunk.")
-    num_heads: int = setting(2, "Heads N.")
     width_multiplier: str = setting(
         "auto", 'Width of the heads: a number, or "auto", the largest that fits.'
     )
@@ -77,7 +70,7 @@ class Config(common.Settings):
         super().__post_init__()
         self.require_at_least(
             1,
-            *("seeds", "width", "num_heads", "divisor", "epochs", "batch_size"),
+            *("seeds", "width", "divisor", "epochs", "batch_size"),
             *("evaluate_every", "evaluation_batch_size"),
         )
         some = self.blocks and min(self.blocks) >= 1
@@ -87,11 +80,6 @@ class Config(common.Settings):
         self.require("train_examples", in_range, f"be from 1 to {last}")
         self.require("max_shift", 0 <= self.max_shift <= 7, "be from 0 to 7")
         self.require("learning_rate", self.learning_rate > 0, "be above 0")
-        for name in ("ensemble_weights", "distillation_weights"):
-            values = getattr(self, name)
-            self.require(name, len(set(values)) == len(values), "hold each value once")
-        positive = all(mu >= 0 for mu in self.distillation_weights)
-        self.require("distillation_weights", positive, "be 0 or more each")
         try:
             multiplier = self.multiplier
         except ValueError:
@@ -124,6 +112,9 @@ PRESETS = {
         learning_rate=1e-2,
         evaluate_every=3,
     ),
+    "methods": Config(
+        ensemble_loss=ensemble_methods.NAMES, ensemble_weights=(0.0, -1.5)
+    ),
     "figure2": Config(
         ensemble_weights=(1.0, 0.5, 0.0, -0.5, -1.0, -1.5, -2.0, -3.0),
         distillation_weights=(0.0, 1.0, 2.0, 3.0, 4.0, 6.0),
@@ -139,19 +130,25 @@ class DigitsStudy(comparison.Study):
     title = "Handwritten digits"
 
     def methods(self):
-        return [
-            comparison.SINGLE,
-            *comparison.weighted_methods(
-                self.config.ensemble_weights, self.config.distillation_weights
-            ),
-        ]
+        several = ensemble_methods.methods(self.config, lambda: self._teacher)
+        return [comparison.SINGLE, *several]
+
+    def train(self, method, seed, callbacks=()):
+        if isinstance(method.ensemble_loss, eh.losses.Distillation):
+            if seed not in self._trained:
+                self.train(comparison.SINGLE, seed)
+            self._teacher.set_weights(self._trained[seed])
+        record, model = super().train(method, seed, callbacks)
+        if method == comparison.SINGLE:
+            self._trained[seed] = model.get_weights()
+        return record, model
 
     def draw(self, method, seed):
         keras.utils.set_random_seed(seed)
         single = self._single_network()
         if method.ensemble_loss is None:
             return single
-        return self._multi_head(single, self._multiplier, seed)
+        return self._multi_head(single, self._multiplier, seed, method.ensembler())
 
     def compile(self, model, method):
         config = self.config
@@ -166,7 +163,11 @@ class DigitsStudy(comparison.Study):
             **own,
         )
 
-    def load(self, split, seed):
+    def load_for(self, method, seed):
+        numbered = isinstance(method.ensemble_loss, eh.losses.Bagging)
+        return self.load("train", seed, numbered)
+
+    def load(self, split, seed, numbered=False):
         config = self.config
         is_train = split == "train"
         return digits.load(
@@ -176,14 +177,25 @@ class DigitsStudy(comparison.Study):
             train_examples=config.train_examples,
             max_shift=config.max_shift,
             synthetic=config.synthetic,
+            numbered=numbered,
         )
 
     def test_examples(self):
         return digits.EXAMPLES - self.config.train_examples
 
     def decides_a_run(self):
-        only_which = {"seeds", "ensemble_weights", "distillation_weights"}
+        only_which = {"seeds", *self.config.CHOICES}
         return {k: v for k, v in self.config.as_dict().items() if k not in only_which}
+
+    @functools.cached_property
+    def _teacher(self):
+        """The network to learn from; before a run it gets what its seed has trained."""
+        return self._single_network()
+
+    @functools.cached_property
+    def _trained(self):
+        """{seed: weights of the trained single network}."""
+        return {}
 
     def _single_network(self):
         config = self.config
@@ -206,13 +218,14 @@ class DigitsStudy(comparison.Study):
             sys.exit(str(error))  # what is wrong with fork_at, say, in one paragraph
         return model.width_multiplier
 
-    def _multi_head(self, single, width_multiplier, seed):
+    def _multi_head(self, single, width_multiplier, seed, ensembler="mean"):
         return eh.multi_head(
             single,
             self.config.fork_at,
             num_heads=self.config.num_heads,
             width_multiplier=width_multiplier,
             divisor=self.config.divisor,
+            ensembler=ensembler,
             seed=seed,
         )
 

@@ -20,6 +20,7 @@ class Row:
         gain: pair, of the accuracy over the single network's with the same seed, and
             so the same split; `(None, None)` for that itself and without it.
         head_accuracy: pair, of the mean over the heads; `(None, None)` without heads.
+        oracle_accuracy: pair, of the share that any head gets right; likewise.
         parameters, flops: int, batch norm folded; FLOPs for one example.
         seconds_per_step: float, median of the runs' medians, or None.
     """
@@ -29,6 +30,7 @@ class Row:
     accuracy: tuple
     gain: tuple
     head_accuracy: tuple
+    oracle_accuracy: tuple
     parameters: int
     flops: int
     seconds_per_step: float | None
@@ -53,6 +55,7 @@ def _row(method, runs, single):
     if method.ensemble_loss is None:
         gains = []
     heads = [statistics.fmean(r["head_accuracies"]) for r in runs if _has_heads(r)]
+    oracle = [r["oracle_accuracy"] for r in runs if _has_heads(r)]
     times = [r["seconds_per_step"] for r in runs if r["seconds_per_step"] is not None]
     return Row(
         method.label,
@@ -60,6 +63,7 @@ def _row(method, runs, single):
         mean_and_error([run["accuracy"] for run in runs]),
         mean_and_error(gains) if gains else (None, None),
         mean_and_error(heads) if heads else (None, None),
+        mean_and_error(oracle) if oracle else (None, None),
         runs[0]["parameters"],
         runs[0]["flops"],
         statistics.median(times) if times else None,
@@ -83,7 +87,9 @@ COLUMNS = (
     Column("accuracy %", lambda row: percent(*row.accuracy), _pair("accuracy")),
     Column("gain %", lambda row: percent(*row.gain, signed=True), _pair("gain")),
     Column(
-        "one head %", lambda row: percent(*row.head_accuracy), _pair("head_accuracy")
+        "one head %",
+        lambda row: percent(*row.head_accuracy),
+        {**_pair("head_accuracy"), **_pair("oracle_accuracy")},
     ),
     Column(
         "parameters",

@@ -47,12 +47,15 @@ class Evaluation:
         accuracy: float in [0, 1]; of a multi-headed model, the ensemble's.
         cross_entropy: float, in nats per example.
         head_accuracies: tuple of float, one per head; empty without heads.
+        oracle_accuracy: float, the share of examples that any head gets right; None
+            without heads.
     """
 
     examples: int
     accuracy: float
     cross_entropy: float
     head_accuracies: tuple[float, ...] = ()
+    oracle_accuracy: float | None = None
 
 
 class Evaluator:
@@ -95,15 +98,17 @@ class Evaluator:
             )
         probabilities = np.concatenate(ensemble)
         chosen = probabilities[np.arange(len(labels)), labels]
-        head_accuracies = ()
+        head_accuracies, oracle = (), None
         if heads[0] is not None:
             right = np.concatenate(heads).argmax(-1) == labels[:, np.newaxis]
             head_accuracies = tuple(map(float, right.mean(axis=0)))
+            oracle = float(right.any(axis=1).mean())
         return Evaluation(
             len(labels),
             float((probabilities.argmax(-1) == labels).mean()),
             float(-np.log(np.maximum(chosen, 1e-7)).mean()),
             head_accuracies,
+            oracle,
         )
 
 

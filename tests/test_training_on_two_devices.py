@@ -27,6 +27,14 @@ settings = {
     "plain": {},
     "adam": {"optimizer": lambda: keras.optimizers.Adam(0.05)},
     "codistillation": {"ensemble_loss": eh.losses.CoDistillation(3.0)},
+    "modular": {"ensemble_loss": eh.losses.Modular(0.7),
+                "ensembler": eh.ensemblers.Mean("logits")},
+    "multiple_choice": {"ensemble_loss": eh.losses.MultipleChoice(1, 0.1)},
+    "bagging": {"ensemble_loss": eh.losses.Bagging(3)},
+    "on_the_fly": {"ensemble_loss": eh.losses.OnTheFly(2.0, ramp_up_steps=4)},
+    "distillation": {"ensemble_loss": eh.losses.Distillation(
+        small_models.dense_model(1), 2.0)},
+    "mixture_of_experts": {"ensembler": "mixture_of_experts"},
     "sum": {"loss": keras.losses.SparseCategoricalCrossentropy(reduction="sum"),
             "optimizer": lambda: keras.optimizers.SGD(0.01)},
     "clipnorm": {"optimizer": lambda: sgd(clipnorm=0.05)},
@@ -38,9 +46,11 @@ settings = {
                                "optimizer": lambda: sgd(clipnorm=0.05)},
 }
 
-def train(optimizer=sgd, policy="float32", loss=sparse, start=None, **options):
+def train(optimizer=sgd, policy="float32", loss=sparse, start=None, ensembler="mean",
+          **options):
     keras.mixed_precision.set_global_policy(policy)
-    model = small_models.dense_model(2, regularizer=keras.regularizers.L2(0.01))
+    model = small_models.dense_model(2, regularizer=keras.regularizers.L2(0.01),
+                                     ensembler=ensembler)
     keras.mixed_precision.set_global_policy("float32")
     if start is not None:
         model.set_weights(start)
@@ -67,6 +77,12 @@ FLOAT32 = [
     "plain",
     "adam",
     "codistillation",
+    "modular",
+    "multiple_choice",
+    "bagging",
+    "on_the_fly",
+    "distillation",
+    "mixture_of_experts",
     "sum",
     "clipnorm",
     "global_clipnorm",
