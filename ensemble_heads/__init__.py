@@ -3,12 +3,14 @@
 The public surface, by task:
 
 * convert: `multi_head`, `MultiHeadModel`, `MultiHeadWrapper`, `width_rule`
+* put together what was trained apart: `combine`, `Snapshots`
 * train: `losses`, `ensemblers`
 * measure: `metrics`, `profile`, `fold_batch_norm`, `unfolded_batch_norms`
 * serve: `greedy_heads`, `export`
 """
 
 from ensemble_heads import ensemblers, keras_api, losses, metrics
+from ensemble_heads.combining import combine
 from ensemble_heads.exporting import export
 from ensemble_heads.folding import (
     UnfoldedBatchNorm,
@@ -19,6 +21,7 @@ from ensemble_heads.head_selection import greedy_heads
 from ensemble_heads.multi_head_model import MultiHeadModel
 from ensemble_heads.multi_head_wrapper import MultiHeadWrapper
 from ensemble_heads.profiling import Profile, profile
+from ensemble_heads.snapshots import Snapshots
 from ensemble_heads.strategies import strategy
 from ensemble_heads.surgery import multi_head
 from ensemble_heads.width_rules import width_rule
@@ -29,7 +32,9 @@ __all__ = [
     "MultiHeadModel",
     "MultiHeadWrapper",
     "Profile",
+    "Snapshots",
     "UnfoldedBatchNorm",
+    "combine",
     "ensemblers",
     "export",
     "fold_batch_norm",

@@ -5,6 +5,7 @@ import dataclasses
 import tensorflow as tf
 
 from ensemble_heads.graph import Graph, Node, tensors_in
+from ensemble_heads.graph import ancestors as _ancestors
 from ensemble_heads.keras_api import KERAS_3, keras
 from ensemble_heads.width_rules import operation_name
 from ensemble_heads.widths import unknown_name
@@ -186,15 +187,6 @@ def _descendants(graph, tensors):
             nodes.add(node)
             reached.update(node.outputs)
     return nodes
-
-
-def _ancestors(graph, tensors):
-    """Set of the tensors that any of these is made from, and themselves."""
-    found = set(tensors)
-    for node in reversed(graph.nodes):
-        if found.intersection(node.outputs):
-            found.update(node.inputs)
-    return found
 
 
 def _crossing(graph, tensors, above):

@@ -180,6 +180,15 @@ def tensors_in(structure):
     return [t for t in tf.nest.flatten(structure) if isinstance(t, Tensor)]
 
 
+def ancestors(graph, tensors):
+    """Set of the tensors that any of these is made from, and themselves."""
+    found = set(tensors)
+    for node in reversed(graph.nodes):
+        if found.intersection(node.outputs):
+            found.update(node.inputs)
+    return found
+
+
 def clone_layer(layer, name=None, /, **changes):
     """A new layer of the same class and configuration, with its own weights.
 

@@ -6,7 +6,7 @@ import warnings
 
 import tensorflow as tf
 
-from ensemble_heads import ensemblers, model_inputs
+from ensemble_heads import ensemblers, model_inputs, output_selection
 from ensemble_heads.keras_api import KERAS_3, LEGACY_OPTIMIZERS, keras, register
 from ensemble_heads.multi_head_wrapper import MultiHeadWrapper
 from ensemble_heads.predictions import Prediction
@@ -183,6 +183,21 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
                 f"Received: indices={indices}"
             )
         return self.with_parts(heads=[self.heads[i] for i in indices])
+
+    def select_outputs(self, names):
+        """A multi-headed model of some of the outputs, sharing all variables.
+
+        Leaves out what is for training only, such as auxiliary classifiers on layers
+        below, with all layers that lead to nothing else.
+
+        Args:
+            names: name of an output, which then comes bare; or a list of names.
+
+        Raises:
+            ValueError: no or repeated or unknown names.
+        """
+        parts = output_selection.parts_for(self, names)
+        return MultiHeadModel(*parts, self.width_multiplier, name=self.name)
 
     def with_parts(self, trunk=None, heads=None):
         """A model of the same kind with another trunk or other heads.

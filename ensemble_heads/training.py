@@ -3,7 +3,9 @@
 import tensorflow as tf
 
 from ensemble_heads import input_checks, model_inputs
+from ensemble_heads.gradient_accumulation import GradientAccumulator
 from ensemble_heads.keras_api import KERAS_3, keras, list_metrics
+from ensemble_heads.losses.ensemble_loss import integer_at_least
 from ensemble_heads.training_plan import TrainingPlan
 
 
@@ -15,6 +17,7 @@ class EnsembleTrainer:
     """
 
     _plan = None
+    _accumulator = None
     _compile_arguments = None
 
     def compile(
@@ -27,6 +30,7 @@ class EnsembleTrainer:
         metrics=None,
         weighted_metrics=None,
         head_metrics=None,
+        gradient_accumulation_steps=1,
         run_eagerly=False,
         steps_per_execution=1,
         jit_compile="auto",
@@ -50,6 +54,11 @@ class EnsembleTrainer:
             metrics, weighted_metrics: metrics of the ensemble's prediction.
             head_metrics: metrics of every single head, logged as
                 `head_0_accuracy`, `head_1_accuracy`, ….
+            gradient_accumulation_steps: int >= 1, the optimizer makes one step for so
+                many batches, by the mean of their gradients: for batches of equal
+                size the step that all of them together would give. Metrics and batch
+                norms see single batches. An epoch may end between; what is summed up
+                then is not saved with the model.
             run_eagerly: bool, run steps as Python.
             steps_per_execution: int, batches per call of the compiled program.
             jit_compile: bool, compile by XLA. Default `"auto"`: Keras' own choice,
@@ -69,6 +78,9 @@ class EnsembleTrainer:
             "weighted_metrics": weighted_metrics,
             "head_metrics": head_metrics,
         }
+        count = integer_at_least(
+            "gradient_accumulation_steps", gradient_accumulation_steps, 1
+        )
         run_arguments = {
             "optimizer": keras.optimizers.get(optimizer),
             "run_eagerly": run_eagerly,
@@ -90,7 +102,14 @@ class EnsembleTrainer:
             **{**run_arguments, "jit_compile": None if automatic else jit_compile}
         )
         self._plan = plan
-        self._compile_arguments = _Arguments({**run_arguments, **plan_arguments})
+        self._accumulator = None if count == 1 else self._make_accumulator(count)
+        self._compile_arguments = _Arguments(
+            {
+                **run_arguments,
+                **plan_arguments,
+                "gradient_accumulation_steps": count,
+            }
+        )
         if loss is not None:
             self.flat_links = plan.links
 
@@ -100,7 +119,7 @@ class EnsembleTrainer:
             loss, track = self._batch_loss(x, y, weights, training=True)
             replicas = tf.distribute.get_strategy().num_replicas_in_sync
             share = loss / replicas
-            scaled = self.optimizer.scale_loss(share) if KERAS_3 else share
+            scaled = self._scaled(share)
         checks = [] if self.jit_compile else self._first_batch_checks(x, y, loss)
         with tf.control_dependencies(checks):
             self._apply_gradients(tape, scaled)
@@ -209,16 +228,36 @@ class EnsembleTrainer:
 
         return total, track
 
+    def _make_accumulator(self, count):
+        variables = self.trainable_variables
+        with self.distribute_strategy.scope():
+            # A branch of the step is no place for the optimizer to make variables.
+            if hasattr(self.optimizer, "build"):
+                self.optimizer.build(variables)
+            return GradientAccumulator(count, variables)
+
+    def _scaled(self, loss):
+        """The loss by the loss scale of mixed precision."""
+        scale = "scale_loss" if KERAS_3 else "get_scaled_loss"
+        return getattr(self.optimizer, scale, tf.identity)(loss)
+
     def _apply_gradients(self, tape, loss):
         variables = self.trainable_variables
         if not variables:
             return
-        if KERAS_3:
-            gradients = tape.gradient(loss, variables)
-            gradients = _reduce_before_clipping(self.optimizer, gradients)
+        gradients = tape.gradient(loss, variables)
+
+        def apply(gradients):
+            if KERAS_3:
+                gradients = _reduce_before_clipping(self.optimizer, gradients)
+            elif hasattr(self.optimizer, "get_unscaled_gradients"):
+                gradients = self.optimizer.get_unscaled_gradients(gradients)
             self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+
+        if self._accumulator is None:
+            apply(gradients)
         else:
-            self.optimizer.minimize(loss, variables, tape=tape)
+            self._accumulator.apply(gradients, variables, apply)
 
     def _first_batch_checks(self, x, y, loss):
         step = tf.convert_to_tensor(self.optimizer.iterations)

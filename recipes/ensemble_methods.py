@@ -21,62 +21,62 @@ class Kind:
     """A loss with its ensembler.
 
     Attributes:
-        label: callable settings -> str, for people.
+        label: str, for people.
         make: callable settings, teacher -> object of `eh.losses`.
         ensembler: callable that makes the ensembler.
     """
 
-    label: object
+    label: str
     make: object
     ensembler: object = eh.ensemblers.Mean
 
 
 KINDS = {
     "mean_logits": Kind(
-        lambda s: "mean logits",
+        "mean logits",
         lambda s, teacher: eh.losses.EnsembleMean("logits"),
         mean_of_logits,
     ),
     "mean_probabilities": Kind(
-        lambda s: "mean probabilities",
+        "mean probabilities",
         lambda s, teacher: eh.losses.EnsembleMean("probabilities"),
     ),
     "modular": Kind(
-        lambda s: f"modular {s.coupling:g}",
+        "modular",
         lambda s, teacher: eh.losses.Modular(s.coupling),
         mean_of_logits,
     ),
     "multiple_choice": Kind(
-        lambda s: f"choice, k = {s.num_choices}",
+        "multiple choice",
         lambda s, teacher: eh.losses.MultipleChoice(s.num_choices),
     ),
     "mixed_choice": Kind(
-        lambda s: f"mixed choice, k = {s.num_choices}",
+        "mixed choice",
         lambda s, teacher: eh.losses.MultipleChoice(
             s.num_choices, s.independent_weight
         ),
     ),
     "bagging": Kind(
-        lambda s: "bagging",
+        "bagging",
         lambda s, teacher: eh.losses.Bagging(id_key="number"),
     ),
     "on_the_fly": Kind(
-        lambda s: "ONE",
+        "ONE",
         lambda s, teacher: eh.losses.OnTheFly(s.temperature),
         eh.ensemblers.Gated,
     ),
     "mutual_learning": Kind(
-        lambda s: "mutual learning",
+        "mutual learning",
         lambda s, teacher: eh.losses.MutualLearning(s.peer_weight),
     ),
     "distillation": Kind(
-        lambda s: "distillation",
+        "distillation",
         lambda s, teacher: eh.losses.Distillation(
             teacher(), s.temperature, s.teacher_weight
         ),
     ),
     "mixture_of_experts": Kind(
-        lambda s: "mixture",
+        "mixture",
         lambda s, teacher: eh.losses.Ensembling(0.0),
         eh.ensemblers.MixtureOfExperts,
     ),
@@ -147,8 +147,7 @@ def methods(settings, teacher):
         else:
             kind = KINDS[name]
             loss = kind.make(settings, teacher)
-            label = kind.label(settings)
-            found.append(Method(name, label, loss, ensembler=kind.ensembler))
+            found.append(Method(name, kind.label, loss, ensembler=kind.ensembler))
     return found
 
 

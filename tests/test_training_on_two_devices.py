@@ -40,8 +40,13 @@ settings = {
     "clipnorm": {"optimizer": lambda: sgd(clipnorm=0.05)},
     "global_clipnorm": {"optimizer": lambda: sgd(global_clipnorm=0.05)},
     "clipvalue": {"optimizer": lambda: sgd(clipvalue=0.01)},
+    "accumulation": {"gradient_accumulation_steps": 2},
+    "accumulation_clipnorm": {"gradient_accumulation_steps": 2,
+                              "optimizer": lambda: sgd(clipnorm=0.05)},
     "several_steps": {"steps_per_execution": 2},
     "mixed_float16": {"policy": "mixed_float16"},
+    "mixed_float16_accumulation": {"policy": "mixed_float16",
+                                   "gradient_accumulation_steps": 2},
     "mixed_float16_clipnorm": {"policy": "mixed_float16",
                                "optimizer": lambda: sgd(clipnorm=0.05)},
 }
@@ -83,6 +88,8 @@ FLOAT32 = [
     "on_the_fly",
     "distillation",
     "mixture_of_experts",
+    "accumulation",
+    "accumulation_clipnorm",
     "sum",
     "clipnorm",
     "global_clipnorm",
@@ -92,7 +99,11 @@ if not KERAS_3:
     # Keras 3.15 fails on several steps per execution under MirroredStrategy, with
     # any model: "You must feed a value for placeholder tensor".
     FLOAT32.append("several_steps")
-FLOAT16 = ["mixed_float16", "mixed_float16_clipnorm"]
+FLOAT16 = [
+    "mixed_float16",
+    "mixed_float16_accumulation",
+    "mixed_float16_clipnorm",
+]
 
 
 @pytest.fixture(scope="module")
