@@ -3,11 +3,14 @@ r"""EnsembleNet against the single network it is made from, on handwritten digit
     python recipes/digits_resnet.py                  # 12 runs, about three minutes
     python recipes/digits_resnet.py --preset=smoke   # synthetic, under a minute
     python recipes/digits_resnet.py --preset=figure2 # many weights, about ten minutes
+    python recipes/digits_resnet.py --preset=methods # every loss, about ten minutes
+    python recipes/digits_resnet.py --ensemble_loss=on_the_fly,modular --seeds=5
 
 Trains a small residual network of the CIFAR kind on some of the digits that ship with
 scikit-learn, then the network of two heads that `eh.multi_head` makes from it at no
 more parameters and FLOPs, under the ensembling loss (lambda) and the co-distillation
-loss (mu) of EnsembleNet, sections 3 and 4. A seed draws the weights and which digits
+loss (mu) of EnsembleNet, sections 3 and 4, or under any other loss of `eh.losses`, by
+the names in `ensemble_methods.py`. A seed draws the weights and which digits
 are for training; all others are the test part, on which accuracy is measured. Schedule
 and sizes were chosen for the single network alone, on other seeds.
 

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recipes import comparison, digits_resnet, results
+import ensemble_heads as eh
+from recipes import comparison, digits_resnet, ensemble_methods, results
 from recipes.common import Options, SettingError
 from recipes.workdir import Workdir
 
@@ -193,6 +194,65 @@ def test_methods_follow_from_the_weights():
     assert [m.key for m in rest] == ["lambda_0.5", "mu_0", "mu_2"]
 
 
+def test_every_loss_is_a_method_by_name():
+    config = SMOKE.with_changes(ensemble_loss=ensemble_methods.NAMES)
+    _, *methods = digits_resnet.DigitsStudy(config).methods()
+    assert len({m.key for m in methods}) == len({m.label for m in methods})
+    trained = {type(m.ensemble_loss) for m in methods}
+    public = (getattr(eh.losses, name) for name in eh.losses.__all__)
+    assert trained == {
+        loss
+        for loss in public
+        if isinstance(loss, type)
+        and issubclass(loss, eh.losses.EnsembleLoss)
+        and loss is not eh.losses.EnsembleLoss
+    }
+    ensemblers = {type(m.ensembler()) for m in methods}
+    known = eh.ensemblers
+    assert ensemblers == {known.Mean, known.Gated, known.MixtureOfExperts}
+
+
+def one_method(name, **changes):
+    """(study of one method beside the single network, the method), soon trained."""
+    changes = {"train_examples": 40, "epochs": 1, "evaluate_every": 1, **changes}
+    config = SMOKE.with_changes(
+        ensemble_loss=(name,), width_multiplier="0.6", **changes
+    )
+    study = digits_resnet.DigitsStudy(config)
+    return study, study.methods()[1]
+
+
+@pytest.mark.parametrize("name", ["bagging", "on_the_fly", "modular"])
+def test_methods_train_with_what_they_need(name):
+    study, method = one_method(name)
+    record, model = study.train(method, seed=0)
+    assert record["method"] == name and np.isfinite(record["train_loss"]).all()
+    assert record["oracle_accuracy"] >= max(record["head_accuracies"])
+    assert type(model.ensembler) is type(method.ensembler())
+
+
+def test_distillation_learns_from_the_single_network_of_its_seed():
+    study, method = one_method("distillation")
+    study.train(method, seed=1)
+    taught = study._teacher.get_weights()
+    _, single = study.train(comparison.SINGLE, seed=1)
+    for ours, theirs in zip(taught, single.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    study.train(method, seed=0)
+    assert any((a != b).any() for a, b in zip(taught, study._teacher.get_weights()))
+    assert method.ensemble_loss.teacher is study._teacher
+
+
+def test_a_loss_s_parameters_are_settings_of_the_folder(tmp_path):
+    digits = digits_resnet.DigitsStudy(SMOKE.with_changes(ensemble_loss=()))
+    Workdir(tmp_path, digits.decides_a_run())
+    more = SMOKE.with_changes(ensemble_loss=("on_the_fly", "bagging"))
+    Workdir(tmp_path, digits_resnet.DigitsStudy(more).decides_a_run())
+    other = digits_resnet.DigitsStudy(more.with_changes(temperature=2.0))
+    with pytest.raises(SettingError, match="temperature is 3.0 there and 2.0 here"):
+        Workdir(tmp_path, other.decides_a_run())
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
@@ -208,6 +268,15 @@ def test_methods_follow_from_the_weights():
         ({"ensemble_weights": (0.0, math.inf)}, "--ensemble_weights must be finite"),
         ({"ensemble_weights": (0.0, 0.0)}, "--ensemble_weights must hold each .*once"),
         ({"distillation_weights": (-1.0,)}, "--distillation_weights must be 0 or more"),
+        ({"ensemble_loss": ("ONE",)}, "--ensemble_loss must be of .*on_the_fly"),
+        ({"ensemble_loss": ("modular",) * 2}, "--ensemble_loss must hold .*once"),
+        ({"coupling": 1.5}, "--coupling must be at most 1. Received: --coupling=1.5"),
+        ({"temperature": 0.0}, "--temperature must be above 0"),
+        ({"peer_weight": -1.0}, "--peer_weight must be 0 or more"),
+        (
+            {"ensemble_loss": ("multiple_choice",), "num_choices": 3},
+            "--num_choices must be at most num_heads=2. Received: --num_choices=3",
+        ),
         ({"width_multiplier": "wide"}, '--width_multiplier must be "auto" or a number'),
         ({"width_multiplier": "5"}, r"--width_multiplier must be .*in \(0, 4\]"),
     ],

@@ -1,0 +1,26 @@
+"""Every loss and ensembler that knows more than predictions, on two devices and one."""
+
+import pytest
+
+from tests import two_device_training
+
+SETTINGS = [
+    "codistillation",
+    "modular",
+    "multiple_choice",
+    "bagging",
+    "on_the_fly",
+    "distillation",
+    "mixture_of_experts",
+]
+
+
+@pytest.fixture(scope="module")
+def results(run_on_two_devices):
+    return run_on_two_devices(two_device_training.SOURCE, *SETTINGS, timeout=600)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_two_devices_equal_one(results, setting):
+    assert results[setting]["moved"] > 1e-3
+    two_device_training.assert_equal(results[setting], 2e-6)
