@@ -27,6 +27,8 @@ network of the same seed in brackets; preset demo, 3 seeds, 2-core CPU, three mi
     lambda = 0     98.25 ± 0.09 (+0.26 ± 0.14)      98.30 ± 0.15 (+0.23 ± 0.19)
     lambda = -1.5  98.02 ± 0.11 (+0.03 ± 0.09)      98.20 ± 0.33 (+0.13 ± 0.38)
     mu = 3         98.23 ± 0.24 (+0.23 ± 0.04)      98.38 ± 0.09 (+0.31 ± 0.13)
+
+Preset methods: the table in README.md.
 """
 
 import dataclasses

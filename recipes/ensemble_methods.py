@@ -76,7 +76,7 @@ KINDS = {
         ),
     ),
     "mixture_of_experts": Kind(
-        "mixture",
+        "mixture of experts",
         lambda s, teacher: eh.losses.Ensembling(0.0),
         eh.ensemblers.MixtureOfExperts,
     ),

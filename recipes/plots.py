@@ -18,11 +18,12 @@ def learning_curves(path, curves, title):
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, part in zip(figure.subplots(1, 2, sharey=True), ("train", "test")):
-        for label, by_part in curves.items():
+        for number, (label, by_part) in enumerate(curves.items()):
+            style = {"color": f"C{number % 10}", "linestyle": "-:"[number // 10 % 2]}
             epochs = by_part[part][0][0]
             errors = 1 - np.array([accuracies for _, accuracies in by_part[part]])
             mean, error = _means_and_errors(errors)
-            (line,) = axes.plot(epochs, 100 * mean, label=label)
+            (line,) = axes.plot(epochs, 100 * mean, label=label, **style)
             band = 100 * (mean - error), 100 * (mean + error)
             axes.fill_between(epochs, *band, color=line.get_color(), alpha=0.2)
         axes.set(title=f"{part} part", xlabel="epoch")
@@ -33,7 +34,8 @@ def learning_curves(path, curves, title):
         axes.set_ylim(0, 100)
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("error in %")
-    figure.axes[0].legend()
+    lines, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside right center")
     figure.suptitle(title)
     figure.savefig(path, dpi=120)
 
