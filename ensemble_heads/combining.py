@@ -37,7 +37,7 @@ def combine(models, ensembler="mean", name="ensemble"):
         name: str, name of the new model.
 
     Returns:
-        An `eh.MultiHeadModel`, not compiled, with the same predictions as the models.
+        An `eh.MultiHeadModel`, not compiled, whose head i predicts what model i does.
 
     Raises:
         ValueError: no models, one without a graph (a multi-headed one: combine what

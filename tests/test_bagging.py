@@ -111,9 +111,11 @@ def test_an_example_keeps_its_weights_in_every_batch(settings):
 
 
 @pytest.mark.parametrize("dtype", ["int64", "str"])
-def test_numbers_of_examples_outlast_augmentation(dtype):
-    inputs = {"x": keras.Input((6,), name="x")}
-    hidden = keras.layers.Dense(7, name="shared")(inputs["x"])
+@pytest.mark.parametrize("kind", ["dict", "list", "tensor"])
+def test_numbers_of_examples_outlast_augmentation(kind, dtype):
+    given = keras.Input((6,), name="x")
+    inputs = {"dict": {"x": given}, "list": [given], "tensor": given}[kind]
+    hidden = keras.layers.Dense(7, name="shared")(given)
     outputs = keras.layers.Dense(4, activation="softmax")(hidden)
     model = eh.multi_head(keras.Model(inputs, outputs), "shared", 3)
     x, y = small_models.classification_data(12)

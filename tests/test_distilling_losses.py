@@ -273,7 +273,11 @@ def test_arguments():
 def test_a_teacher_with_other_classes():
     model = small_models.dense_model(2)
     x, y = small_models.classification_data()
-    model.compile("sgd", SPARSE, ensemble_loss=eh.losses.Distillation(single(5)))
     message = r"`teacher` must predict.*\(None, 4\).*the same classes.*\(None, 5\)"
+    with pytest.raises(ValueError, match=message):
+        model.compile("sgd", SPARSE, ensemble_loss=eh.losses.Distillation(single(5)))
+    unknown_until_called = small_models.dense_model(2, units=5)
+    loss = eh.losses.Distillation(unknown_until_called)
+    model.compile("sgd", SPARSE, ensemble_loss=loss)
     with pytest.raises(ValueError, match=message):
         model.fit(x, y, verbose=0)

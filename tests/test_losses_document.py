@@ -66,8 +66,7 @@ def test_regression_by_negative_correlation_learning(names):
     gain = names["error_of_heads"] - names["ambiguity"]
     npt.assert_allclose(names["error"], gain, rtol=1e-4)
     assert names["ambiguity"] > 0
-    history = names["model"].history.history["mse"]
-    assert history[-1] < history[0]
+    assert names["error"] < 0.95 * np.var(names["y"])
 
 
 def test_ensembles_of_what_was_trained_apart(names):

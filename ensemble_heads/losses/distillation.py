@@ -28,7 +28,8 @@ class Distillation(EnsembleLoss):
 
     Raises:
         ValueError: an argument out of its range; in `compile`, a base loss that is no
-            cross entropy; in training, a teacher with other outputs, or none.
+            cross entropy, or a teacher with another output; in training, one with
+            several others, or none.
 
     References:
         Hinton, Vinyals & Dean 2015, arXiv:1503.02531.
@@ -50,6 +51,9 @@ class Distillation(EnsembleLoss):
 
     def check(self, output):
         require_cross_entropy(self, output)
+        outputs = getattr(self.teacher, "outputs", None) or []  # of functional models
+        if len(outputs) == 1:
+            _check_shape(outputs[0].shape, output.shape)
 
     def observe(self, inputs, outputs, training):
         if self.teacher is None:
@@ -78,12 +82,15 @@ class Distillation(EnsembleLoss):
 
     def _teachers_prediction(self, base_loss, prediction):
         values = tf.convert_to_tensor(prediction.observed)
-        ours = prediction.ensemble.logits.shape
-        if not values.shape.is_compatible_with(ours):
-            raise ValueError(
-                "`teacher` must predict what the model does, in the shape "
-                f"{tuple(ours)}: the same classes in the same order. "
-                f"Received: a teacher that predicts {tuple(values.shape)}"
-            )
+        _check_shape(values.shape, prediction.ensemble.logits.shape)
         form = "logits" if base_loss.from_logits else "probabilities"
         return Prediction.from_values(values, base_loss.link, form)
+
+
+def _check_shape(shape, ours):
+    if not tf.TensorShape(shape).is_compatible_with(ours):
+        raise ValueError(
+            "`teacher` must predict what the model does, in the shape "
+            f"{tuple(ours)}: the same classes in the same order. "
+            f"Received: a teacher that predicts {tuple(shape)}"
+        )
