@@ -184,21 +184,6 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
             )
         return self.with_parts(heads=[self.heads[i] for i in indices])
 
-    def select_outputs(self, names):
-        """A multi-headed model of some of the outputs, sharing all variables.
-
-        Leaves out what is for training only, such as auxiliary classifiers on layers
-        below, with all layers that lead to nothing else.
-
-        Args:
-            names: name of an output, which then comes bare; or a list of names.
-
-        Raises:
-            ValueError: no or repeated or unknown names.
-        """
-        parts = output_selection.parts_for(self, names)
-        return MultiHeadModel(*parts, self.width_multiplier, name=self.name)
-
     def with_parts(self, trunk=None, heads=None):
         """A model of the same kind with another trunk or other heads.
 
@@ -213,6 +198,21 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
             self.width_multiplier,
             name=self.name,
         )
+
+    def select_outputs(self, names):
+        """A multi-headed model of some of the outputs, sharing all variables.
+
+        Leaves out what is for training only, such as auxiliary classifiers on layers
+        below, with all layers that lead to nothing else.
+
+        Args:
+            names: name of an output, which then comes bare; or a list of names.
+
+        Raises:
+            ValueError: no or repeated or unknown names.
+        """
+        parts = output_selection.parts_for(self, names)
+        return MultiHeadModel(*parts, self.width_multiplier, name=self.name)
 
     def save(self, filepath, *args, **kwargs):
         """Saves the model, its optimizer and how it is trained to a `.keras` file.

@@ -134,6 +134,10 @@ class DigitsStudy(comparison.Study):
     name = "digits_resnet"
     title = "Handwritten digits"
 
+    def __init__(self, config):
+        super().__init__(config)
+        self._trained = {}  # {seed: weights of the single network}
+
     def methods(self):
         several = ensemble_methods.methods(self.config, lambda: self._teacher)
         return [comparison.SINGLE, *several]
@@ -196,11 +200,6 @@ class DigitsStudy(comparison.Study):
     def _teacher(self):
         """The network to learn from; before a run it gets what its seed has trained."""
         return self._single_network()
-
-    @functools.cached_property
-    def _trained(self):
-        """{seed: weights of the trained single network}."""
-        return {}
 
     def _single_network(self):
         config = self.config
