@@ -5,11 +5,12 @@ The public surface, by task:
 * convert: `multi_head`, `MultiHeadModel`, `MultiHeadWrapper`, `width_rule`
 * put together what was trained apart: `combine`, `Snapshots`
 * train: `losses`, `ensemblers`
+* detect: `detection`
 * measure: `metrics`, `profile`, `fold_batch_norm`, `unfolded_batch_norms`
 * serve: `greedy_heads`, `export`
 """
 
-from ensemble_heads import ensemblers, keras_api, losses, metrics
+from ensemble_heads import detection, ensemblers, keras_api, losses, metrics
 from ensemble_heads.combining import combine
 from ensemble_heads.exporting import export
 from ensemble_heads.folding import (
@@ -35,6 +36,7 @@ __all__ = [
     "Snapshots",
     "UnfoldedBatchNorm",
     "combine",
+    "detection",
     "ensemblers",
     "export",
     "fold_batch_norm",

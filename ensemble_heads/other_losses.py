@@ -10,7 +10,8 @@ class OtherLoss(BaseLoss):
     """Any other Keras loss or callable, on the single model's form of a prediction.
 
     Args:
-        loss: `keras.losses.Loss`. It is not changed.
+        loss: `keras.losses.Loss`. It is not changed. One with a method
+            `counted_positions`, targets -> bool `[batch, …]`, says what counts.
         family: as in `BaseLoss`.
     """
 
@@ -58,6 +59,12 @@ class OtherLoss(BaseLoss):
         known = getattr(code, "__module__", None) or ""
         check = known.partition(".")[0] == "keras"
         return match_dense(self.name, target, prediction, check=check)
+
+    def mask(self, target, prediction):
+        # A loss can tell what counts; Keras' own way, a mask on its result, would
+        # have to be read from another computation of it.
+        own = getattr(self._loss, "counted_positions", None)
+        return None if own is None else own(target)
 
     def _per_position(self, losses, values):
         rank = losses.shape.rank

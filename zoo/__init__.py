@@ -10,8 +10,9 @@
 One file per family: `zoo/resnet.py` (EnsembleNet section 4.1, ONE, and CIFAR),
 `zoo/dbof.py` (EnsembleNet section 4.2, YouTube-8M), and beside it on YouTube-8M
 `zoo/nextvlad.py` and `zoo/video_level.py`; `zoo/resnext.py` (ONE);
-`zoo/cifar10_quick.py`, `zoo/nin.py` and `zoo/caffenet.py` (Why M heads); `zoo/mlp.py`,
-`zoo/small_cnn.py` and `zoo/densenet.py` (joint training; the last one ONE as well).
+`zoo/cifar10_quick.py`, `zoo/nin.py`, `zoo/caffenet.py` and, for detection,
+`zoo/fast_rcnn.py` (Why M heads); `zoo/mlp.py`, `zoo/small_cnn.py` and
+`zoo/densenet.py` (joint training; the last one ONE as well).
 """
 
 from zoo import (
@@ -19,6 +20,7 @@ from zoo import (
     cifar10_quick,
     dbof,
     densenet,
+    fast_rcnn,
     mlp,
     nextvlad,
     nin,
@@ -29,10 +31,11 @@ from zoo import (
 )
 from zoo.batch_norm import BatchNormalization
 from zoo.local_response import LocalResponseNormalization
+from zoo.region_pooling import RegionPooling
 from zoo.specs import ModelSpec, MultiHeadSpec, closest, merge
 
 _FAMILIES = (resnet, resnext, densenet, nin, caffenet, cifar10_quick, mlp, small_cnn)
-_FAMILIES += (dbof, nextvlad, video_level)
+_FAMILIES += (fast_rcnn, dbof, nextvlad, video_level)
 SPECS = merge(*(family.SPECS for family in _FAMILIES))
 
 
@@ -73,6 +76,7 @@ __all__ = [
     "LocalResponseNormalization",
     "ModelSpec",
     "MultiHeadSpec",
+    "RegionPooling",
     "build",
     "names",
 ]

@@ -53,18 +53,8 @@ class CaffeNetSpec(ImageSpec):
 
     def build(self, name):
         inputs = self.images()
-        x = convolution(
-            inputs, self, "conv1", self.filters[0], 11, 0.01, strides=4, padding="valid"
-        )
-        x = pool(x, "max", "pool1")
-        x = LocalResponseNormalization(name="norm1")(x)
-        x = self._convolution(x, 2, 5, self.groups, bias=1)
-        x = pool(x, "max", "pool2")
-        x = LocalResponseNormalization(name="norm2")(x)
-        x = self._convolution(x, 3, 3, 1, bias=0)
-        x = self._convolution(x, 4, 3, self.groups, bias=1)
-        x = self._convolution(x, 5, 3, self.groups, bias=1)
-        x = layers.Flatten(name="flatten")(pool(x, "max", "pool5"))
+        x = pool(self.features(inputs), "max", "pool5")
+        x = layers.Flatten(name="flatten")(x)
         for number, units in enumerate(self.hidden, start=6):
             x = layers.Dense(
                 units,
@@ -78,6 +68,20 @@ class CaffeNetSpec(ImageSpec):
         initializer = keras.initializers.RandomNormal(stddev=0.01)
         outputs = self.classifier(x, name="fc8", kernel_initializer=initializer)
         return keras.Model(inputs, outputs, name=name)
+
+    def features(self, images):
+        """The feature map of `conv5`, `[batch, height, width, channels]`."""
+        x = convolution(
+            images, self, "conv1", self.filters[0], 11, 0.01, strides=4, padding="valid"
+        )
+        x = pool(x, "max", "pool1")
+        x = LocalResponseNormalization(name="norm1")(x)
+        x = self._convolution(x, 2, 5, self.groups, bias=1)
+        x = pool(x, "max", "pool2")
+        x = LocalResponseNormalization(name="norm2")(x)
+        x = self._convolution(x, 3, 3, 1, bias=0)
+        x = self._convolution(x, 4, 3, self.groups, bias=1)
+        return self._convolution(x, 5, 3, self.groups, bias=1)
 
     def _convolution(self, x, number, kernel, groups, bias):
         return convolution(

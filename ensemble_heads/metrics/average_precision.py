@@ -30,8 +30,33 @@ def average_precisions(scores, hits, weights, positives, classes=None):
     Returns:
         float64 `[classes]` in [0, 1]; 0 for a class without positives.
     """
-    scores = tf.convert_to_tensor(scores, tf.float32)
     positives = tf.convert_to_tensor(positives, tf.float64)
+    found, seen, owners = by_threshold(scores, hits, weights, classes)
+    if classes is None:
+        precisions = tf.math.divide_no_nan(tf.cumsum(found), tf.cumsum(seen))
+        sums = tf.reduce_sum(found * precisions)[tf.newaxis]
+        return tf.math.divide_no_nan(sums, positives)
+    num_classes = tf.size(positives)
+    precisions = tf.math.divide_no_nan(
+        cumsum_within(found, owners, num_classes),
+        cumsum_within(seen, owners, num_classes),
+    )
+    sums = tf.math.unsorted_segment_sum(found * precisions, owners, num_classes)
+    return tf.math.divide_no_nan(sums, positives)
+
+
+def by_threshold(scores, hits, weights, classes=None):
+    """Entries in order of class and falling score, those of equal score taken as one.
+
+    Args:
+        scores, hits, weights, classes: as for `average_precisions`.
+
+    Returns:
+        (float64 `[entries]`, the weight of the hits at each threshold; the same of
+        all entries; int32 `[entries]`, the class, or None). Where there are fewer
+        thresholds than entries, the last ones weigh nothing and are of class 0.
+    """
+    scores = tf.convert_to_tensor(scores, tf.float32)
     weights = tf.cast(weights, tf.float64)
     weights = tf.where(tf.math.is_nan(scores), tf.zeros_like(weights), weights)
     count = tf.size(scores)
@@ -48,22 +73,13 @@ def average_precisions(scores, hits, weights, positives, classes=None):
     found = tf.math.unsorted_segment_sum(hit_weights, group, count)
     seen = tf.math.unsorted_segment_sum(weights, group, count)
     if classes is None:
-        precisions = tf.math.divide_no_nan(tf.cumsum(found), tf.cumsum(seen))
-        sums = tf.reduce_sum(found * precisions)[tf.newaxis]
-        return tf.math.divide_no_nan(sums, positives)
+        return found, seen, None
     owners = tf.gather(tf.cast(classes, tf.int32), order)
     owners = tf.math.unsorted_segment_max(owners, group, count)
-    owners = tf.maximum(owners, 0)  # of groups that are none
-    num_classes = tf.size(positives)
-    precisions = tf.math.divide_no_nan(
-        _cumsum_within(found, owners, num_classes),
-        _cumsum_within(seen, owners, num_classes),
-    )
-    sums = tf.math.unsorted_segment_sum(found * precisions, owners, num_classes)
-    return tf.math.divide_no_nan(sums, positives)
+    return found, seen, tf.maximum(owners, 0)  # of groups that are none
 
 
-def _cumsum_within(values, owners, num_owners):
+def cumsum_within(values, owners, num_owners):
     """Cumulative sums that start anew with each owner; owners come in order."""
     totals = tf.math.unsorted_segment_sum(values, owners, num_owners)
     before = tf.cumsum(totals, exclusive=True)

@@ -5,7 +5,7 @@ import tensorflow as tf
 from ensemble_heads.keras_api import register
 from ensemble_heads.metrics.pooled_precision import PooledPrecision
 
-_EMPTY = ("skip", "zero")
+EMPTY = ("skip", "zero")
 
 
 @register
@@ -50,9 +50,9 @@ class MeanAveragePrecision(PooledPrecision):
             raise ValueError(f"`num_classes` must be an int. Received: {num_classes=}")
         if num_classes < 1:
             raise ValueError(f"`num_classes` must be >= 1. Received: {num_classes=}")
-        if classes_without_positives not in _EMPTY:
+        if classes_without_positives not in EMPTY:
             raise ValueError(
-                f"`classes_without_positives` must be one of {_EMPTY}. Received: "
+                f"`classes_without_positives` must be one of {EMPTY}. Received: "
                 f"classes_without_positives={classes_without_positives!r}"
             )
         super().__init__(num_classes, top_k, max_examples, refresh, name, dtype)

@@ -4,29 +4,32 @@ import tensorflow as tf
 
 from ensemble_heads.keras_api import keras
 
-_REFUSED = (
-    "`y_pred` must not be NaN, which has no rank",
-    "`y_true` must be multi-hot, 0 or 1",
-    "`sample_weight` must be finite and at least 0",
-)
-
 
 class ScoredMetric(keras.metrics.Metric):
-    """Base of metrics that compare multi-hot targets with scores; does nothing itself.
+    """Base of metrics that compare targets with scores; does nothing itself.
 
     Batches with bad values are counted in the state rather than raised at once, so
     that steps compiled by XLA find them too: `result` raises when called eagerly, as
     `fit` and `evaluate` do at their ends, and is NaN inside a graph.
 
     Examples of weight 0 are left out entirely, whatever they hold.
+
+    Attributes:
+        rules: tuple of str, what a batch must hold; a subclass may have others.
     """
+
+    rules = (
+        "`y_pred` must not be NaN, which has no rank",
+        "`y_true` must be multi-hot, 0 or 1",
+        "`sample_weight` must be finite and at least 0",
+    )
 
     def __init__(self, name=None, dtype=None):
         super().__init__(name=name, dtype=dtype)
         self._direction = "up"  # Keras 3 callbacks: higher is better
         self._refused = self.add_weight(
             name="refused",
-            shape=(len(_REFUSED),),
+            shape=(len(self.rules),),
             initializer="zeros",
             dtype="float64",
         )
@@ -75,17 +78,19 @@ class ScoredMetric(keras.metrics.Metric):
             right, wrong, absent = right & counts, wrong & counts, absent & counts
             scores = tf.where(counts, scores, tf.zeros_like(scores))
             weights = tf.where(bad_weights, tf.zeros_like(weights), weights)
-        found = tf.stack(
-            [tf.reduce_any(flags) for flags in (absent, wrong, bad_weights)]
-        )
-        _add_to(self._refused, tf.cast(found, tf.float64))
+        self._count_refused(absent, wrong, bad_weights)
         return right, scores, weights
+
+    def _count_refused(self, *flags):
+        """Counts a batch where any of the bool tensors, one per rule, is true."""
+        found = tf.stack([tf.reduce_any(flag) for flag in flags])
+        _add_to(self._refused, tf.cast(found, tf.float64))
 
     def _checked(self, value):
         """The value in this metric's dtype, or what is to happen after bad input."""
         refused = tf.convert_to_tensor(self._refused)
         if tf.executing_eagerly():
-            for count, rule in zip(refused.numpy(), _REFUSED, strict=True):
+            for count, rule in zip(refused.numpy(), self.rules, strict=True):
                 if count:
                     raise ValueError(
                         f"Metric `{self.name}`: {rule}. Received: other values in "
