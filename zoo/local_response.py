@@ -13,8 +13,8 @@ class LocalResponseNormalization(keras.layers.Layer):
 
     The window is centred on the channel and cut off at the first and the last one; it
     is divided by n there too. Computed in float32 at least: for images on TensorFlow's
-    kernel, three times as fast on a CPU, which takes alpha / n, rank 4 and no float64;
-    otherwise of elementary operations.
+    kernel, 2.3 to 3.3 times as fast on a CPU, which takes alpha / n, rank 4 and no
+    float64; otherwise of elementary operations.
 
     In a narrower copy the window still spans n channels. Since other channels are
     neighbours there, copied weights do not give the same function.
