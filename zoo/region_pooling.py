@@ -20,7 +20,7 @@ class RegionPooling(keras.layers.Layer):
 
     The mean of interpolations along y and x is two matrix products with weights that
     only depend on the box. So it has gradients, runs in 16 bits and under XLA
-    wherever these do. No gradient flows into the proposals.
+    wherever these do.
 
     Args:
         size: int >= 1, bins along either side.
@@ -64,7 +64,7 @@ class RegionPooling(keras.layers.Layer):
         features, proposals = inputs
         features = tf.cast(features, self.compute_dtype)
         height, width, channels = features.shape[1:]
-        y1, x1, y2, x2 = tf.unstack(tf.stop_gradient(widen(proposals)), axis=-1)
+        y1, x1, y2, x2 = tf.unstack(widen(proposals), axis=-1)
         along_y = self._weights(y1, y2, height, features.dtype)
         along_x = self._weights(x1, x2, width, features.dtype)
         batch, count = tf.shape(proposals)[0], tf.shape(proposals)[1]

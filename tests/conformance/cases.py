@@ -20,8 +20,16 @@ import zoo.frame_layers
 import zoo.gating
 import zoo.local_response
 import zoo.moe
+import zoo.region_pooling
 import zoo.vlad
-from ensemble_heads import base_losses, ensemblers, losses, metrics, predictions
+from ensemble_heads import (
+    base_losses,
+    detection,
+    ensemblers,
+    losses,
+    metrics,
+    predictions,
+)
 from ensemble_heads.keras_api import keras
 from ensemble_heads.metrics import pooled_precision, scored_metric
 from tests import small_models
@@ -79,6 +87,18 @@ def distillation_loss(loss, labels, logits):
     return ensemble_loss(loss, labels, logits, teacher)
 
 
+def box_loss(loss, labels, offsets):
+    numbers = tf.cast(labels % 3, "float32")[:, tf.newaxis]
+    return loss.call(
+        tf.concat([numbers, tf.ones_like(numbers) * [[0.3] * 4]], 1), offsets
+    )
+
+
+def map_and_boxes():
+    corners = np.sort(np.random.uniform(size=(BATCH, 3, 2, 2)), axis=2)
+    return [draw(4, 5, 3)(), corners.reshape(BATCH, 3, 4).astype("float32")]
+
+
 def first(x, size):
     """The first examples of a structure of arrays."""
     return tf.nest.map_structure(lambda array: array[:size], x)
@@ -105,6 +125,9 @@ LAYERS = {
         lambda: zoo.local_response.LocalResponseNormalization(3, alpha=2.0, bias=2.0),
         draw(4, 4, 5),
     ),
+    zoo.region_pooling.RegionPooling: LayerCase(
+        lambda: zoo.region_pooling.RegionPooling(2, samples=3), map_and_boxes
+    ),
     zoo.moe.MixtureOfLogisticExperts: LayerCase(
         lambda: zoo.moe.MixtureOfLogisticExperts(3, num_experts=2), draw(4)
     ),
@@ -117,8 +140,10 @@ LAYERS = {
     },
 }
 # Layers of several inputs or outputs: the models that hold them go through graph,
-# file, precision and XLA in tests/zoo/test_video_*.py.
+# file, precision and XLA in tests/zoo/test_video_*.py. A metric of dicts of boxes: does
+# so in tests/test_voc_mean_average_precision.py.
 ELSEWHERE = {
+    metrics.VOCMeanAveragePrecision,
     zoo.frame_layers.FrameMask,
     zoo.frame_layers.SplitFeatures,
     zoo.gating.MultiplyProbabilities,
@@ -148,6 +173,7 @@ LOSSES = {
     losses.Distillation: LossCase(
         lambda: losses.Distillation(None, 2.0), distillation_loss, (3, 4)
     ),
+    detection.BoxRegression: LossCase(detection.BoxRegression, box_loss, (8,)),
     losses.SparseCategoricalCrossentropy: LossCase(
         lambda: losses.SparseCategoricalCrossentropy(
             from_logits=True, label_smoothing=0.1
