@@ -1,6 +1,6 @@
 r"""Trees of detectors on synthetic scenes, after Why M heads, appendix A.
 
-    python recipes/detection_treenet.py                  # 15 runs, some minutes
+    python recipes/detection_treenet.py                  # 15 runs, ten minutes
     python recipes/detection_treenet.py --preset=smoke   # under a minute
 
 Trains a small Fast R-CNN on coloured shapes, then what `eh.multi_head` makes of it at
@@ -14,7 +14,18 @@ they are (Table 8), and of single heads. Writes table.csv and table.md to the wo
 and every run (results.jsonl, a line each, and models). Finished runs found there are
 not done again.
 
-Result: not measured.
+Result: mAP in % with the standard error of the mean, the gain over the single detector
+of the same seed in brackets; preset demo, 3 seeds, 300 scenes to train on, a shared
+2-core CPU, 10 to 25 minutes. Two detectors that share nothing gain 2 points; what trees
+gain is smaller than its error. (In the paper, pretrained and on VOC 2007, trees split
+at conv1 and conv2 gain 0.5 and 0.7 points over the standard ensemble.)
+
+                     TensorFlow 2.15               TensorFlow 2.21
+    single detector  72.30 ± 1.25                  72.17 ± 1.75
+    nothing shared   74.62 ± 0.74 (+2.32 ± 0.61)   74.25 ± 1.41 (+2.08 ± 0.73)
+    split at conv1   72.42 ± 0.54 (+0.13 ± 0.77)   73.96 ± 0.56 (+1.78 ± 1.77)
+    split at conv2   71.81 ± 0.75 (-0.48 ± 1.55)   71.58 ± 0.90 (-0.59 ± 1.94)
+    split at conv3   72.51 ± 1.69 (+0.21 ± 1.82)   72.16 ± 1.71 (-0.01 ± 2.10)
 """
 
 import dataclasses
