@@ -294,3 +294,33 @@ def test_bad_values_are_told_with_the_result(side, name, value, message):
         metric.result()
     metric.reset_state()
     assert float(updated(metric, scenes()).result()) > 0
+
+
+TWO_REPLICAS = """
+import os
+import sys
+sys.path.insert(0, os.getcwd())
+import ensemble_heads as eh
+from tests import test_voc_mean_average_precision as single
+
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+batch = tf.nest.map_structure(tf.constant, single.scenes())
+with strategy.scope():
+    metric = eh.metrics.VOCMeanAveragePrecision(single.CLASSES, 9)
+
+def part(context):
+    one = context.replica_id_in_sync_group
+    return tf.nest.map_structure(lambda x: x[:5] if one == 0 else x[5:], batch)
+
+@tf.function
+def step(y_true, y_pred):
+    strategy.run(metric.update_state, (y_true, y_pred))
+
+step(*strategy.experimental_distribute_values_from_function(part))
+result = float(metric.result())
+"""
+
+
+def test_on_two_devices(run_on_two_devices):
+    whole = updated(metrics.VOCMeanAveragePrecision(CLASSES, 9), scenes())
+    assert run_on_two_devices(TWO_REPLICAS) == pytest.approx(float(whole.result()))
