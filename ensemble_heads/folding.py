@@ -73,7 +73,7 @@ def unfolded_batch_norms(model):
     if isinstance(model, MultiHeadModel):
         inside = [x for layer in model.flat_ensemblers() for x in batch_norms_in(layer)]
         return (
-            *unfolded_in([model.trunk, *model.heads]),
+            *unfolded_in([model.trunk, *model.wrapper.layout.parts]),
             *(UnfoldedBatchNorm(x.name, "it is inside the ensembler") for x in inside),
         )
     if not graphs.is_functional(model):
@@ -120,8 +120,8 @@ def _fold_multi_head(model):
 
 
 def _fold_wrapper(wrapper, name):
-    heads = [fold_batch_norm(head) for head in wrapper.heads]
-    return MultiHeadWrapper.from_heads(heads, wrapper.links, name=name)
+    layout = wrapper.layout.mapped(fold_batch_norm)
+    return MultiHeadWrapper.from_layout(layout, wrapper.links, name=name)
 
 
 def _build(plan):

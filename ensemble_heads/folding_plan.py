@@ -107,7 +107,7 @@ class FoldingPlan:
                     found.append(UnfoldedBatchNorm(left[0].name, self._why(left[0])))
                 continue
             if isinstance(layer, MultiHeadWrapper):
-                found += unfolded_in(layer.heads)
+                found += unfolded_in(layer.layout.parts)
                 continue
             reason = f"it is inside `{nodes[0].name}`, which is not opened"
             found += [UnfoldedBatchNorm(x.name, reason) for x in batch_norms_in(layer)]

@@ -1,12 +1,11 @@
 """Clones an upper network into heads at the widths that were asked for."""
 
-import numbers
-
 import tensorflow as tf
 
 from ensemble_heads import graph, weight_transfer, widths
 from ensemble_heads.cloning import Copy, new_seed
 from ensemble_heads.forking import take_off_activations
+from ensemble_heads.head_layouts import SeparateHeads, check_num_heads
 from ensemble_heads.tracing import trace
 
 
@@ -27,9 +26,8 @@ def clone_heads(
             `multi_head`; `width_multiplier` is a float or a callable.
 
     Returns:
-        (list of functional `keras.Model`, features -> raw outputs; structure of the
-        outputs of `"softmax"`, `"sigmoid"`, `"exponential"` or `"linear"`, what was
-        taken off).
+        (`head_layouts.HeadLayout`; structure of the outputs of `"softmax"`,
+        `"sigmoid"`, `"exponential"` or `"linear"`, what was taken off).
 
     Raises:
         ValueError: as for `multi_head`.
@@ -44,22 +42,6 @@ def clone_heads(
             "Received: width_multiplier='auto'"
         )
     return cloner.clone(graph.read(upper), cloner.multiplier)
-
-
-def check_num_heads(num_heads):
-    """Checks a number of heads: a positive integer.
-
-    Raises:
-        ValueError: it is not.
-    """
-    is_count = isinstance(num_heads, numbers.Integral) and not isinstance(
-        num_heads, bool
-    )
-    if not is_count or num_heads < 1:
-        raise ValueError(
-            "`num_heads` must be an integer of at least 1. "
-            f"Received: num_heads={num_heads!r}"
-        )
 
 
 class HeadCloner:
@@ -101,7 +83,7 @@ class HeadCloner:
         return widths.width_table(upper, traced), forced, entries, traced
 
     def clone(self, upper, multiplier):
-        """(heads, links) of a graph for one multiplier."""
+        """(layout of heads, links) of a graph for one multiplier."""
         raw, links, activations = take_off_activations(upper)
         traced, sizes, entries = self.plan(raw, multiplier)
         for layer_id, changes in activations.items():
@@ -118,4 +100,5 @@ class HeadCloner:
             if self.copy_weights:
                 weight_transfer.copy_kept(raw, copy, traced, sizes)
             heads.append(copy.model)
-        return heads, tf.nest.pack_sequence_as(upper.outputs, links)
+        layout = SeparateHeads(heads, name="layout")
+        return layout, tf.nest.pack_sequence_as(upper.outputs, links)

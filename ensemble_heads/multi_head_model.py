@@ -62,7 +62,7 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
         name=None,
         **kwargs,
     ):
-        kwargs.setdefault("dtype", _policy_name([trunk, *wrapper.heads]))
+        kwargs.setdefault("dtype", _policy_name([trunk, *wrapper.layout.parts]))
         super().__init__(name=name, **{**kwargs, "autocast": False})
         self.trunk = trunk
         self.wrapper = wrapper
@@ -182,14 +182,16 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
                 "weights: they were made for all of them together. "
                 f"Received: indices={indices}"
             )
-        return self.with_parts(heads=[self.heads[i] for i in indices])
+        return self.with_parts(layout=self.wrapper.layout.select(indices))
 
-    def with_parts(self, trunk=None, heads=None):
-        """A model of the same kind with another trunk or other heads.
+    def with_parts(self, trunk=None, layout=None):
+        """A model of the same kind with another trunk or another layout of heads.
 
         It is not compiled; the parts that are not replaced are shared.
         """
-        wrapper = MultiHeadWrapper.from_heads(heads or self.heads, self.wrapper.links)
+        wrapper = MultiHeadWrapper.from_layout(
+            layout or self.wrapper.layout, self.wrapper.links
+        )
         return MultiHeadModel(
             trunk or self.trunk,
             wrapper,
@@ -316,9 +318,7 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
                 f"are several outputs, here {self.outputs_like.names}. "
                 f"Received: ensembler={ensembler!r}"
             )
-        outputs = self.outputs_like.flatten(self.heads[0].output, "outputs")
-        for layer, output in zip(layers, outputs, strict=True):
-            shape = tuple(output.shape)
+        for layer, shape in zip(layers, self.wrapper.layout.head_shapes, strict=True):
             ensemblers.build(layer, self.num_heads, shape, self.trunk.output)
         return self.outputs_like.pack(layers)
 

@@ -2,11 +2,9 @@
 
 import dataclasses
 
-import tensorflow as tf
-
-from ensemble_heads.head_cloning import check_num_heads, clone_heads
-from ensemble_heads.keras_api import KERAS_3, keras, register
-from ensemble_heads.outputs import Outputs
+from ensemble_heads.head_cloning import clone_heads
+from ensemble_heads.head_layouts import HeadLayout, SeparateHeads
+from ensemble_heads.keras_api import keras, register
 from ensemble_heads.predictions import Prediction
 
 
@@ -14,7 +12,7 @@ from ensemble_heads.predictions import Prediction
 class _Made:
     """Heads that exist already, in place of an upper network to clone."""
 
-    heads: list
+    layout: HeadLayout
     links: object
 
 
@@ -43,6 +41,9 @@ class MultiHeadWrapper(keras.layers.Layer):
         `[batch, heads, …]` in the form of the output of `upper` (probabilities stay
         probabilities), in float32 or wider; a list or dict of such tensors when
         `upper` has several outputs.
+
+    Attributes:
+        layout: `head_layouts.HeadLayout`, the layer that holds the heads' variables.
 
     Raises:
         ValueError: `num_heads` < 1, `upper` is no functional model, or one of the
@@ -74,8 +75,8 @@ class MultiHeadWrapper(keras.layers.Layer):
                     copy_weights=copy_weights,
                 )
             )
-        self.heads = list(upper.heads)
-        self.outputs_like = Outputs(self.heads[0].output, self.heads[0].output_names)
+        self.layout = upper.layout
+        self.outputs_like = self.layout.outputs_like
         self.flat_links = tuple(self.outputs_like.flatten(upper.links, "links"))
         self.supports_masking = True
         self.built = True
@@ -93,12 +94,21 @@ class MultiHeadWrapper(keras.layers.Layer):
         Raises:
             ValueError: no heads.
         """
-        check_num_heads(len(heads))
-        return cls(_Made(list(heads), links), **kwargs)
+        return cls.from_layout(SeparateHeads(heads, name="layout"), links, **kwargs)
+
+    @classmethod
+    def from_layout(cls, layout, links, **kwargs):
+        """A wrapper around heads that a layout holds already; else as `from_heads`."""
+        return cls(_Made(layout, links), **kwargs)
+
+    @property
+    def heads(self):
+        """List of functional `keras.Model`, features -> raw outputs."""
+        return self.layout.heads
 
     @property
     def num_heads(self):
-        return len(self.heads)
+        return self.layout.num_heads
 
     @property
     def links(self):
@@ -124,42 +134,25 @@ class MultiHeadWrapper(keras.layers.Layer):
         Returns:
             Two flat lists with one entry per output.
         """
-        raw = []
-        flat = tf.nest.flatten(features)
-        masked = [getattr(tensor, "_keras_mask", None) for tensor in flat]
-        for head in self.heads:
-            raw.append(self._flat(head(features, training=training)))
-            for tensor, mask in zip(flat, masked, strict=True):
-                if mask is not None:  # attention in Keras 3 takes it off its inputs
-                    tensor._keras_mask = mask
-        stacks = [tf.stack(tensors, axis=1) for tensors in zip(*raw, strict=True)]
-        masks = [getattr(tensor, "_keras_mask", None) for tensor in raw[0]]
-        return stacks, masks
+        return self.layout.stacked_logits(features, training=training)
 
     def compute_mask(self, inputs, mask=None):
         return None  # A mask over features need not fit the stacked outputs.
 
     def get_config(self):
         """Holds the heads themselves, so that loading traces no widths again."""
-        save = keras.saving.serialize_keras_object
         return {
             **super().get_config(),
-            "heads": [save(head) for head in self.heads],
+            "layout": keras.saving.serialize_keras_object(self.layout),
             "links": self.links,
         }
 
     @classmethod
     def from_config(cls, config):
         config = dict(config)
-        load = keras.saving.deserialize_keras_object
-        heads = [load(head) for head in config.pop("heads")]
-        return cls.from_heads(heads, config.pop("links"), **config)
+        layout = keras.saving.deserialize_keras_object(config.pop("layout"))
+        return cls.from_layout(layout, config.pop("links"), **config)
 
-    def _trackable_children(self, *args, **kwargs):
-        children = super()._trackable_children(*args, **kwargs)
-        if KERAS_3:  # TensorFlow's checkpoints do not look into lists of Keras 3
-            children |= {f"head_{i}": head for i, head in enumerate(self.heads)}
-        return children
-
-    def _flat(self, outputs):
-        return self.outputs_like.flatten(outputs, "outputs")
+    def __dir__(self):
+        # Keras' savers walk `dir()`, and must meet what has weights by one route.
+        return [n for n in super().__dir__() if n != "heads"]

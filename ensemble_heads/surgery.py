@@ -83,8 +83,8 @@ def multi_head(
         weight_transfer.copy_all(cut.trunk, trunk)
 
     def assemble(multiplier):
-        heads, links = cloner.clone(cut.upper, multiplier)
-        wrapper = MultiHeadWrapper.from_heads(heads, links, name="heads")
+        layout, links = cloner.clone(cut.upper, multiplier)
+        wrapper = MultiHeadWrapper.from_layout(layout, links, name="heads")
         return MultiHeadModel(
             trunk.model,
             wrapper,

@@ -95,7 +95,7 @@ class EnsembleTrainer:
                 self.wrapper.flat_links,
                 self.num_heads,
                 self.flat_ensemblers(),
-                shapes=self._output_shapes(),
+                shapes=self.wrapper.layout.head_shapes,
                 **plan_arguments,
             )
         automatic = jit_compile == "auto" and not KERAS_3
@@ -197,11 +197,6 @@ class EnsembleTrainer:
         # Keras 3 brings a loss tracker of its own, which its own step would use.
         return [metric for metric in super().metrics if metric.name != "loss"]
 
-    def _output_shapes(self):
-        """List of the shapes of one head's outputs."""
-        outputs = self.outputs_like.flatten(self.heads[0].output, "outputs")
-        return [tuple(output.shape) for output in outputs]
-
     def _batch_loss(self, x, y, weights, training):
         """The mean loss of a batch, and a function that logs it."""
         plan = self._plan
@@ -273,7 +268,7 @@ class EnsembleTrainer:
         if y is None or self._plan is None:
             return
         outputs = self.outputs_like
-        shapes = self._output_shapes()
+        shapes = self.wrapper.layout.head_shapes
         targets = outputs.flatten(y, "y") if len(outputs) > 1 else [y]
         for base, shape, target, name in zip(
             self._plan.base_losses, shapes, targets, outputs.names, strict=True

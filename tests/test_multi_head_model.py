@@ -322,7 +322,7 @@ def test_weights_files_name_every_variable_by_one_route(tmp_path):
         "trunk/layers/dense/vars/0",
         "trunk/layers/dense/vars/1",
         *(
-            f"wrapper/heads/{head}/layers/{layer}/vars/{i}"
+            f"wrapper/layout/parts/{head}/layers/{layer}/vars/{i}"
             for head in ("functional", "functional_1")
             for layer in ("dense", "dense_1")
             for i in (0, 1)

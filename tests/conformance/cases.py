@@ -26,6 +26,7 @@ from ensemble_heads import (
     base_losses,
     detection,
     ensemblers,
+    head_layouts,
     losses,
     metrics,
     predictions,
@@ -59,9 +60,13 @@ def draw(*shape):
     return lambda: np.random.normal(size=(BATCH, *shape)).astype("float32")
 
 
-def wrapper():
+def separate_heads():
     heads = [small_models.dense_head(4, name=f"head_{i}") for i in range(2)]
-    return eh.MultiHeadWrapper.from_heads(heads, "softmax")
+    return head_layouts.SeparateHeads(heads)
+
+
+def wrapper():
+    return eh.MultiHeadWrapper.from_layout(separate_heads(), "softmax")
 
 
 def features_and(*shape):
@@ -113,6 +118,7 @@ LAYERS = {
         eh.ensemblers.MixtureOfExperts, features_and(3, 4)
     ),
     eh.MultiHeadWrapper: LayerCase(wrapper, draw(7)),
+    head_layouts.SeparateHeads: LayerCase(separate_heads, draw(7)),
     eh.MultiHeadModel: LayerCase(
         lambda: small_models.dense_model(2, ensembler=eh.ensemblers.Mean("logits")),
         draw(small_models.FEATURES),
@@ -199,6 +205,7 @@ ABSTRACT = {
     pooled_precision.PooledPrecision,
     ensemblers.Ensembler,
     ensemblers.FeatureGate,
+    head_layouts.HeadLayout,
     losses.EnsembleLoss,
     zoo.frame_layers.FramePooling,
 }
