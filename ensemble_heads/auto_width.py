@@ -86,6 +86,7 @@ class _Search:
     def __init__(self, upper, cloner, budget):
         self._cloner, self._upper = cloner, upper
         self._rows = {row.name: row for row in budget.rows}
+        self._times_built = cloner.times_built(upper)
         self._table, self._forced, _, self._trace = cloner.trace(upper, "auto")
         marks = {
             mark
@@ -113,13 +114,10 @@ class _Search:
     def _fits(self, multiplier):
         sizes = self._table.sizes(multiplier, self._cloner.divisor, self._forced)
         before, after = self._cost(None), self._cost(sizes)
-        return all(
-            self._cloner.num_heads * new <= old
-            for old, new in zip(before, after, strict=True)
-        )
+        return all(new <= old for old, new in zip(before, after, strict=True))
 
     def _cost(self, sizes):
-        """Estimated (parameters, FLOPs) of one head; of the original for None."""
+        """Estimated (parameters, FLOPs) of all heads; of the original for None."""
         parameters = flops = 0.0
         counted = set()
         for node in self._upper.nodes:
@@ -127,9 +125,10 @@ class _Search:
             if row is None or node.name in counted:
                 continue
             counted.add(node.name)
+            times = 1 if sizes is None else self._times_built[node.name]
             ratios = self._ratios(node, sizes)
-            parameters += row.parameters * ratios[0]
-            flops += row.flops * ratios[1]
+            parameters += times * row.parameters * ratios[0]
+            flops += times * row.flops * ratios[1]
         return parameters, flops
 
     def _ratios(self, node, sizes):

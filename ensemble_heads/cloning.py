@@ -51,7 +51,9 @@ class Copy:
         self._values, self._entries = values, entries or {}
         self.layers = {}
         with keras_api.seeded(derived_seed(seed, name)):
-            self.model = graph.build(self._make_layer, self._make_arguments, name)
+            self.model = graph.build(
+                self._make_layer, self._make_arguments, name, self._input_shape
+            )
         for original in [node.layer for node in graph.nodes]:
             _copy_statistics(original, self.layers[id(original)])
 
@@ -75,6 +77,11 @@ class Copy:
             new = clone_layer(layer, name, **config)
         self.layers[layer_id] = new
         return new
+
+    def _input_shape(self, tensor):
+        if self._trace is None:
+            return tensor.shape
+        return tuple(axis.size(self._values) for axis in self._trace.axes[tensor])
 
     def _make_arguments(self, node):
         if self._trace is None or id(node) not in self._trace.arguments:

@@ -26,7 +26,7 @@ class Fork:
 
 
 def fork(graph, fork_at):
-    """Cuts a graph after a layer.
+    """Cuts a graph after a layer, or for an input layer after all of them.
 
     What depends on the layer's output becomes the upper part. The rest is the trunk;
     of what else the upper part takes, masks, indices and whatever comes from other
@@ -143,24 +143,13 @@ def _operation_axis(node):
 
 def _fork_tensors(graph, fork_at):
     """(output tensors of the layer to fork after, its name)."""
-    if fork_at is None or fork_at in ([], ()):
-        raise ValueError(
-            f"`fork_at` must be a layer or its name. Received: fork_at={fork_at!r}"
-        )
-    if isinstance(fork_at, (list, tuple)):
-        if len(fork_at) != 1:
-            raise ValueError(
-                "`fork_at` must be one layer or its name; trees that branch at "
-                f"several depths are not supported yet. Received: fork_at={fork_at!r}"
-            )
-        (fork_at,) = fork_at
     calls = [
         (node.outputs, node.name)
         for node in graph.nodes
         if node.layer is fork_at or node.name == fork_at
     ]
     calls += [
-        ([tensor], tensor.name)
+        (tensors_in(graph.inputs), tensor.name)
         for tensor, layer in graph.input_layers.items()
         if layer is fork_at or tensor.name == fork_at
     ]
@@ -169,6 +158,7 @@ def _fork_tensors(graph, fork_at):
             fork_at if isinstance(fork_at, str) else getattr(fork_at, "name", fork_at)
         )
         known = {node.name for node in graph.nodes}
+        known |= {tensor.name for tensor in graph.input_layers}
         raise ValueError(unknown_name("fork_at", name, sorted(known)))
     if len(calls) > 1:
         raise ValueError(

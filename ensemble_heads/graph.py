@@ -100,7 +100,7 @@ class Graph:
                     table[tensor].append(node)
         return table
 
-    def build(self, make_layer=None, make_arguments=None, name=None):
+    def build(self, make_layer=None, make_arguments=None, name=None, input_shape=None):
         """Makes a new functional model of fresh layers.
 
         Args:
@@ -109,6 +109,8 @@ class Graph:
             make_arguments: callable `Node -> (args, kwargs)` that may change
                 constants among a call's arguments. Default: the node's own.
             name: str, name of the model. Default: the name of the graph.
+            input_shape: callable `Tensor -> shape`, the batch first, of the model's
+                inputs. Default: their own.
 
         Returns:
             A `keras.Model` with inputs and outputs structured as the graph's.
@@ -116,7 +118,8 @@ class Graph:
         make_layer = make_layer or clone_layer
         values, made = {}, {}
         for position, tensor in enumerate(tensors_in(self.inputs)):
-            values[tensor] = self._make_input(tensor, position)
+            shape = tensor.shape if input_shape is None else input_shape(tensor)
+            values[tensor] = self._make_input(tensor, position, shape)
 
         def value(item):
             return values[item] if isinstance(item, Tensor) else item
@@ -137,13 +140,13 @@ class Graph:
             name=name or self.name,
         )
 
-    def _make_input(self, tensor, position):
+    def _make_input(self, tensor, position, shape):
         if tensor in self.input_layers:
             original = self.input_layers[tensor]
             return type(original).from_config(original.get_config()).output
         return keras.Input(
-            shape=tensor.shape[1:],
-            batch_size=tensor.shape[0],
+            shape=shape[1:],
+            batch_size=shape[0],
             dtype=tensor.dtype,
             name=f"features_{position}" if position else "features",
         )

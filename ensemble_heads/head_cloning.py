@@ -1,12 +1,16 @@
 """Clones an upper network into heads at the widths that were asked for."""
 
+import collections
+
 import tensorflow as tf
 
 from ensemble_heads import graph, weight_transfer, widths
+from ensemble_heads.branching import cut_at_forks
 from ensemble_heads.cloning import Copy, new_seed
 from ensemble_heads.forking import take_off_activations
-from ensemble_heads.head_layouts import SeparateHeads, check_num_heads
+from ensemble_heads.head_layouts import HeadTree, SeparateHeads, check_num_heads
 from ensemble_heads.tracing import trace
+from ensemble_heads.tree_shapes import Branch
 
 
 def clone_heads(
@@ -32,8 +36,10 @@ def clone_heads(
     Raises:
         ValueError: as for `multi_head`.
     """
+    check_num_heads(num_heads)
+    branches = [Branch() for _ in range(num_heads)]
     cloner = HeadCloner(
-        num_heads, width_multiplier, overrides, divisor, seed, copy_weights
+        branches, width_multiplier, overrides, divisor, seed, copy_weights
     )
     if cloner.multiplier == "auto":
         raise ValueError(
@@ -48,22 +54,32 @@ class HeadCloner:
     """What `multi_head` was asked for, checked; clones graphs accordingly.
 
     Attributes:
-        num_heads, multiplier, overrides, divisor, seed, copy_weights: the arguments
-            of `multi_head`, with their defaults filled in.
+        branches: list of `Branch` on the trunk.
+        multiplier, overrides, divisor, seed, copy_weights: the arguments of
+            `multi_head`, with their defaults filled in.
     """
 
-    def __init__(self, num_heads, multiplier, overrides, divisor, seed, copy_weights):
-        check_num_heads(num_heads)
+    def __init__(self, branches, multiplier, overrides, divisor, seed, copy_weights):
         if multiplier != "auto" and not callable(multiplier):
             widths.check_multiplier(multiplier)
         if divisor is None:
             divisor = 8 if multiplier == "auto" else 1
         widths.check_divisor(divisor)
         widths.check_overrides({} if overrides is None else overrides)
-        self.num_heads, self.multiplier = num_heads, multiplier
+        self.branches, self.multiplier = branches, multiplier
         self.overrides, self.divisor = overrides, divisor
         self.seed = new_seed() if seed is None else seed
         self.copy_weights = copy_weights
+
+    @property
+    def num_heads(self):
+        return sum(branch.num_heads for branch in self.branches)
+
+    def times_built(self, upper):
+        """{name of a node: in how many parts of the tree it is}."""
+        parts = cut_at_forks(upper, self.branches)
+        names = [{node.name for node in part.graph.nodes} for part in parts]
+        return collections.Counter(name for some in names for name in some)
 
     def plan(self, upper, multiplier):
         """Sizes for one multiplier: (trace, widths' sizes, configuration entries)."""
@@ -85,6 +101,7 @@ class HeadCloner:
     def clone(self, upper, multiplier):
         """(layout of heads, links) of a graph for one multiplier."""
         raw, links, activations = take_off_activations(upper)
+        parts = cut_at_forks(raw, self.branches)
         traced, sizes, entries = self.plan(raw, multiplier)
         for layer_id, changes in activations.items():
             if "activation" in entries.get(layer_id, {}):
@@ -94,11 +111,17 @@ class HeadCloner:
                     f"Received: overrides={self.overrides!r}"
                 )
             entries[layer_id] = {**entries.get(layer_id, {}), **changes}
-        heads = []
-        for number in range(self.num_heads):
-            copy = Copy(raw, f"head_{number}", self.seed, traced, sizes, entries)
+        is_tree = any(branch.branches for branch in self.branches)
+        kind, models = "branch" if is_tree else "head", []
+        for part in parts:
+            name = f"{kind}_{'.'.join(map(str, part.place))}"
+            copy = Copy(part.graph, name, self.seed, traced, sizes, entries)
             if self.copy_weights:
                 weight_transfer.copy_kept(raw, copy, traced, sizes)
-            heads.append(copy.model)
-        layout = SeparateHeads(heads, name="layout")
+            models.append(copy.model)
+        if is_tree:
+            parents = [part.parent for part in parts]
+            layout = HeadTree(models, parents, name="layout")
+        else:
+            layout = SeparateHeads(models, name="layout")
         return layout, tf.nest.pack_sequence_as(upper.outputs, links)

@@ -29,6 +29,23 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
+class BranchCost:
+    """One part of a multi-headed model: its trunk, or what a fork or a head adds.
+
+    Attributes:
+        name: str, as the rows of its layers begin: `"trunk"`, `"head_0"`, or in a tree
+            `"branch_0.1"`, the second branch of the first one. `"(other)"` for the
+            ensembler and what no layer makes.
+        parameters: int.
+        flops: int, FLOPs per example.
+    """
+
+    name: str
+    parameters: int
+    flops: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Uncounted:
     """One operation that should cost FLOPs but is not in the count.
 
@@ -63,6 +80,9 @@ class Profile:
         flops: int, floating-point operations per example at inference, a multiply-add
             counted as two; without the operations in `uncounted`.
         rows: tuple of `Row`; they sum to `parameters` and `flops`.
+        branches: tuple of `BranchCost`, each of which is held and run once; of a
+            multi-headed model they sum to `parameters` and `flops`, of others there
+            are none.
         uncounted: tuple of `Uncounted`.
         folded: bool, whether the batch norms were folded first.
         unfolded_batch_norms: tuple of `eh.UnfoldedBatchNorm`, those that could not
@@ -76,6 +96,7 @@ class Profile:
     folded_parameters: int | None
     flops: int
     rows: tuple[Row, ...]
+    branches: tuple[BranchCost, ...]
     uncounted: tuple[Uncounted, ...]
     folded: bool
     unfolded_batch_norms: tuple[UnfoldedBatchNorm, ...]
@@ -87,6 +108,8 @@ class Profile:
 
     def __rich_console__(self, console, options):
         yield _layer_table(self)
+        if self.branches:
+            yield _branch_table(self)
         yield _summary(self)
         if self.uncounted:
             yield _uncounted_table(self)
@@ -97,19 +120,30 @@ class Profile:
 def _layer_table(result):
     kind = "batch norm folded" if result.folded else "batch norm not folded"
     table = Table(title=f"{result.name}, {kind}")
-    for heading, justify in (
-        ("layer", "left"),
-        ("type", "left"),
-        ("parameters", "right"),
-        ("FLOPs per example", "right"),
-    ):
-        table.add_column(heading, justify=justify, overflow="fold")
-    shown = [row for row in result.rows if row.parameters or row.flops]
-    for row in shown:
-        table.add_row(row.name, row.type, f"{row.parameters:,}", f"{row.flops:,}")
-    table.add_section()
-    table.add_row("sum", "", f"{result.parameters:,}", f"{result.flops:,}")
+    table.add_column("layer", overflow="fold")
+    table.add_column("type", overflow="fold")
+    _add_costs(table, result, [(row, (row.name, row.type)) for row in result.rows])
     return table
+
+
+def _branch_table(result):
+    table = Table(title="Branches")
+    table.add_column("branch", overflow="fold")
+    _add_costs(table, result, [(branch, (branch.name,)) for branch in result.branches])
+    return table
+
+
+def _add_costs(table, result, costs):
+    """Adds a row for each pair of a `Row` or `BranchCost` and its first cells."""
+    first = len(table.columns)
+    for heading in ("parameters", "FLOPs per example"):
+        table.add_column(heading, justify="right", overflow="fold")
+    for cost, cells in costs:
+        if cost.parameters or cost.flops:
+            table.add_row(*cells, f"{cost.parameters:,}", f"{cost.flops:,}")
+    table.add_section()
+    cells = ["sum", *[""] * (first - 1)]
+    table.add_row(*cells, f"{result.parameters:,}", f"{result.flops:,}")
 
 
 def _summary(result):

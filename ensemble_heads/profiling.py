@@ -10,7 +10,8 @@ from ensemble_heads import flop_counting, folding, model_inputs
 from ensemble_heads.call_recording import CallRecorder
 from ensemble_heads.ensemblers import Ensembler
 from ensemble_heads.keras_api import KERAS_3, keras
-from ensemble_heads.profile_tables import Profile, Row, Uncounted
+from ensemble_heads.multi_head_model import MultiHeadModel
+from ensemble_heads.profile_tables import BranchCost, Profile, Row, Uncounted
 
 OTHER = "(other)"
 
@@ -73,6 +74,7 @@ def profile(model, fold_batch_norm=True, input_shape=None):
         folded_parameters=sum(parameters.values()) if fold_batch_norm else None,
         flops=sum(row.flops for row in rows),
         rows=rows,
+        branches=_branches(measured, layers, rows),
         uncounted=_uncounted(layers, counts),
         folded=bool(fold_batch_norm),
         unfolded_batch_norms=unfolded,
@@ -177,6 +179,25 @@ def _rows(layers, parameters, counts):
     if rest or parameters[OTHER]:
         rows.append(Row(OTHER, "", parameters[OTHER], rest))
     return tuple(rows)
+
+
+def _branches(model, layers, rows):
+    """The rows of a multi-headed model summed up by its parts."""
+    if not isinstance(model, MultiHeadModel):
+        return ()
+    parts = [model.trunk, *model.wrapper.layout.parts]
+    place = {
+        id(layer): i
+        for i, part in enumerate(parts)
+        for layer in _layers_by_name(part).values()
+    }
+    costs = [[0, 0] for _ in (*parts, OTHER)]
+    for row in rows:
+        cost = costs[place.get(id(layers.get(row.name)), len(parts))]
+        cost[0] += row.parameters
+        cost[1] += row.flops
+    names = [*(part.name for part in parts), OTHER]
+    return tuple(BranchCost(name, *cost) for name, cost in zip(names, costs))
 
 
 def _uncounted(layers, counts):

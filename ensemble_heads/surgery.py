@@ -1,6 +1,6 @@
 """From one model to several heads on a shared trunk (EnsembleNet, section 3)."""
 
-from ensemble_heads import auto_width, graph, weight_transfer
+from ensemble_heads import auto_width, graph, tree_shapes, weight_transfer
 from ensemble_heads.cloning import Copy
 from ensemble_heads.forking import fork
 from ensemble_heads.head_cloning import HeadCloner
@@ -41,10 +41,28 @@ def multi_head(
 
     ```
 
+    A list of places makes a tree (a TreeNet): what branches off at the first place
+    forks again at the next. Every part of it is held and run once.
+
+    ```python
+    >>> tree = eh.multi_head(single, fork_at=["shared", "hidden"], num_heads=2)
+    >>> [part.name for part in tree.wrapper.layout.parts]
+    ['branch_0', 'branch_0.0', 'branch_0.1', 'branch_1', 'branch_1.0', 'branch_1.1']
+    >>> tree = eh.multi_head(single, fork_at=["shared", ["hidden", None]])
+    >>> [part.name for part in tree.wrapper.layout.parts]
+    ['branch_0', 'branch_0.0', 'branch_0.1', 'branch_1']
+
+    ```
+
     Args:
         model: functional `keras.Model` or built Sequential; it is never changed.
-        fork_at: a layer, or its name; in zoo models also a stage (`"stage2"`).
-        num_heads: int >= 1, symbol N.
+        fork_at: a layer, or its name; in zoo models also a stage (`"stage2"`). At an
+            input layer nothing is shared: the heads are independent copies. For a
+            tree a list with one entry per level, each one place at which all branches
+            fork, or a list of one place for every branch that the level before makes,
+            in order: None for a branch that does not fork again.
+        num_heads: int >= 1, symbol N. Of a tree: the branches at every fork, or a list
+            of one such number per level.
         width_multiplier: float in (0, 4]; a callable `layer -> float`, where a layer
             for which it gives exactly 1.0 keeps its widths, and with it all that is
             tied to it; or `"auto"`, the largest up to 1 for which neither the
@@ -67,17 +85,18 @@ def multi_head(
 
     Raises:
         ValueError: a model without a graph, an unknown layer, a fork that cuts a skip
-            connection in two, a layer whose widths cannot be traced (the message says
-            what to pass instead), or an argument out of its range.
+            connection in two, a tree that forks twice at one layer or is given in
+            another structure than above, a layer whose widths cannot be traced (the
+            message says what to pass instead), or an argument out of its range.
 
     References:
-        EnsembleNet, section 3; Lee et al. 2015, arXiv:1511.06314.
+        EnsembleNet, section 3; Lee et al. 2015, arXiv:1511.06314, section 5.
     """
+    tree = tree_shapes.trunk(fork_at, num_heads)
     cloner = HeadCloner(
-        num_heads, width_multiplier, overrides, divisor, seed, copy_weights
+        tree.branches, width_multiplier, overrides, divisor, seed, copy_weights
     )
-    whole = graph.read(model)
-    cut = fork(whole, fork_at)
+    cut = fork(graph.read(model), tree.fork_at)
     trunk = Copy(cut.trunk, "trunk", cloner.seed)
     if copy_weights:
         weight_transfer.copy_all(cut.trunk, trunk)

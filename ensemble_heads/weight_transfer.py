@@ -15,10 +15,11 @@ from ensemble_heads import probing
 
 
 def copy_all(graph, copy):
-    """Copies the weights of every layer of a graph into a copy of the same sizes."""
-    for layer in {id(node.layer): node.layer for node in graph.nodes}.values():
-        if getattr(layer, "weights", None):
-            copy.layers[id(layer)].set_weights(layer.get_weights())
+    """Copies weights into a copy of the same sizes, of the graph or of a part of it."""
+    layers = {id(node.layer): node.layer for node in graph.nodes}
+    for layer_id, new in copy.layers.items():
+        if getattr(new, "weights", None):
+            new.set_weights(layers[layer_id].get_weights())
 
 
 def copy_kept(graph, copy, traced, sizes):
@@ -26,8 +27,8 @@ def copy_kept(graph, copy, traced, sizes):
 
     Args:
         graph: `Graph` of the original layers.
-        copy: `cloning.Copy` of it.
-        traced: its `Trace`; None where all sizes are the original ones.
+        copy: `cloning.Copy` of it, or of a part of it.
+        traced: the graph's `Trace`; None where all sizes are the original ones.
         sizes: {Width: int}, the new sizes.
 
     Raises:
@@ -53,9 +54,9 @@ def copy_kept(graph, copy, traced, sizes):
             )
     layers = {id(node.layer): node.layer for node in graph.nodes}
     kept = kept_channels(layers, traced, sizes)
-    for layer_id, layer in layers.items():
+    for layer_id, new in copy.layers.items():
+        layer = layers[layer_id]
         if getattr(layer, "weights", None):
-            new = copy.layers[layer_id]
             values = _selected(layer, new, traced, kept)
             _keep_temperature(layer_id, values, traced, sizes)
             _check_shapes(layer, new, values)

@@ -3,6 +3,7 @@
 import numpy as np
 
 import ensemble_heads as eh
+from ensemble_heads.head_layouts import HeadTree
 from ensemble_heads.keras_api import keras
 
 FEATURES, CLASSES = 6, 4
@@ -32,6 +33,18 @@ def dense_model(num_heads=2, link="softmax", units=CLASSES, regularizer=None, **
         for i in range(num_heads)
     ]
     wrapper = eh.MultiHeadWrapper.from_heads(heads, link)
+    return eh.MultiHeadModel(dense_trunk(regularizer=regularizer), wrapper, **kwargs)
+
+
+def dense_tree(link="softmax", units=CLASSES, regularizer=None, **kwargs):
+    """Two branches on the dense trunk, the first of which forks again: three heads."""
+    sizes = {"branch_0": (7, 6), "branch_0.0": (6, units), "branch_0.1": (6, units)}
+    parts = [
+        dense_head(outputs, inputs=inputs, name=name, regularizer=regularizer)
+        for name, (inputs, outputs) in {**sizes, "branch_1": (7, units)}.items()
+    ]
+    layout = HeadTree(parts, [None, 0, 0, None])
+    wrapper = eh.MultiHeadWrapper.from_layout(layout, link)
     return eh.MultiHeadModel(dense_trunk(regularizer=regularizer), wrapper, **kwargs)
 
 

@@ -8,6 +8,7 @@ from tests import two_device_training
 FLOAT32 = [
     "plain",
     "adam",
+    "tree",
     "sum",
     "clipnorm",
     "global_clipnorm",

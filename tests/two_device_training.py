@@ -24,6 +24,7 @@ settings = {
     "plain": {},
     "adam": {"optimizer": lambda: keras.optimizers.Adam(0.05)},
     "codistillation": {"ensemble_loss": eh.losses.CoDistillation(3.0)},
+    "tree": {"make": small_models.dense_tree},
     "modular": {"ensemble_loss": eh.losses.Modular(0.7),
                 "ensembler": eh.ensemblers.Mean("logits")},
     "multiple_choice": {"ensemble_loss": eh.losses.MultipleChoice(1, 0.1)},
@@ -48,10 +49,9 @@ settings = {
 }
 
 def train(optimizer=sgd, policy="float32", loss=sparse, start=None, ensembler="mean",
-          **options):
+          make=small_models.dense_model, **options):
     keras.mixed_precision.set_global_policy(policy)
-    model = small_models.dense_model(2, regularizer=keras.regularizers.L2(0.01),
-                                     ensembler=ensembler)
+    model = make(regularizer=keras.regularizers.L2(0.01), ensembler=ensembler)
     keras.mixed_precision.set_global_policy("float32")
     if start is not None:
         model.set_weights(start)

@@ -113,23 +113,21 @@ class HeadLayout(keras.layers.Layer):
         return stacks, [getattr(tensor, "_keras_mask", None) for tensor in flat[0]]
 
 
-def run_each(parts, features, training):
-    """The outputs of several models on the same features.
+def run(part, features, training):
+    """The outputs of a model, which others are to be run on the same features as.
 
     Args:
-        parts: list of functional `keras.Model`.
-        features: what they take.
+        part: functional `keras.Model`.
+        features: what it takes.
         training: bool or None.
 
     Returns:
-        List of structures of tensors.
+        Structure of tensors.
     """
     flat = tf.nest.flatten(features)
-    masked = [getattr(tensor, "_keras_mask", None) for tensor in flat]
-    results = []
-    for part in parts:
-        results.append(part(features, training=training))
-        for tensor, mask in zip(flat, masked, strict=True):
-            if mask is not None:  # attention in Keras 3 takes it off its inputs
-                tensor._keras_mask = mask
-    return results
+    masks = [getattr(tensor, "_keras_mask", None) for tensor in flat]
+    outputs = part(features, training=training)
+    for tensor, mask in zip(flat, masks, strict=True):
+        if mask is not None:  # attention in Keras 3 takes it off its inputs
+            tensor._keras_mask = mask
+    return outputs

@@ -3,7 +3,7 @@
 from ensemble_heads.head_layouts.head_layout import (
     HeadLayout,
     check_num_heads,
-    run_each,
+    run,
 )
 from ensemble_heads.keras_api import keras, register
 
@@ -39,7 +39,7 @@ class SeparateHeads(HeadLayout):
         return len(self.parts)
 
     def stacked_logits(self, features, training=None):
-        return self.stack(run_each(self.parts, features, training))
+        return self.stack([run(head, features, training) for head in self.parts])
 
     def mapped(self, function):
         heads = [function(head) for head in self.parts]

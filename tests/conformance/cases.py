@@ -65,6 +65,10 @@ def separate_heads():
     return head_layouts.SeparateHeads(heads)
 
 
+def head_tree():
+    return small_models.dense_tree().wrapper.layout.select([2, 0, 1])
+
+
 def wrapper():
     return eh.MultiHeadWrapper.from_layout(separate_heads(), "softmax")
 
@@ -119,6 +123,7 @@ LAYERS = {
     ),
     eh.MultiHeadWrapper: LayerCase(wrapper, draw(7)),
     head_layouts.SeparateHeads: LayerCase(separate_heads, draw(7)),
+    head_layouts.HeadTree: LayerCase(head_tree, draw(7)),
     eh.MultiHeadModel: LayerCase(
         lambda: small_models.dense_model(2, ensembler=eh.ensemblers.Mean("logits")),
         draw(small_models.FEATURES),
