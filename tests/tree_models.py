@@ -2,9 +2,30 @@
 
 import numpy as np
 
+import ensemble_heads as eh
 from ensemble_heads.keras_api import keras
 
 layers = keras.layers
+# Lists for `fork_at`, and the way to every head.
+TREES = {
+    "binary": (
+        ["stage1", "stage2"],
+        [("trunk", f"branch_{i}", f"branch_{i}.{j}") for i in (0, 1) for j in (0, 1)],
+    ),
+    "nested": (
+        ["stage1", ["stage2", None], [None, "stage3"]],
+        [
+            ("trunk", "branch_0", "branch_0.0"),
+            ("trunk", "branch_0", "branch_0.1", "branch_0.1.0"),
+            ("trunk", "branch_0", "branch_0.1", "branch_0.1.1"),
+            ("trunk", "branch_1"),
+        ],
+    ),
+    "different depths": (
+        ["image", ["stage1", "stage3"]],
+        [("trunk", f"branch_{i}", f"branch_{i}.{j}") for i in (0, 1) for j in (0, 1)],
+    ),
+}
 
 
 def convolutional():
@@ -40,3 +61,16 @@ def plain(model, way, make=convolutional):
         if layer.weights:
             layer.set_weights(named[layer.name].get_weights())
     return single
+
+
+def tree(fork_at=("stage1", ["stage2", None]), num_heads=2, **options):
+    return eh.multi_head(convolutional(), list(fork_at), num_heads, **options)
+
+
+def costs(model, **options):
+    """{branch: parameters}, checked to sum to the totals of the profile."""
+    result = eh.profile(model, **options)
+    assert sum(b.parameters for b in result.branches) == result.parameters
+    assert sum(b.flops for b in result.branches) == result.flops
+    assert all(b.name in str(result) for b in result.branches)
+    return {branch.name: branch.parameters for branch in result.branches}

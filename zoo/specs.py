@@ -68,8 +68,8 @@ class MultiHeadSpec(ModelSpec):
 
     Attributes:
         base: spec of the single network.
-        fork_at: the last layer of the trunk, by name.
-        num_heads: number of heads N.
+        fork_at: the last layer of the trunk, by name; a list for a tree.
+        num_heads: number of heads N; of a tree, of branches at every fork.
         width_multiplier: width of a head relative to the layers it is made from.
         overrides: {layer name: {config key: value}} for single layers, or None.
         ensembler: what `eh.multi_head` takes.
