@@ -167,11 +167,6 @@ def test_channels_picked_by_position_do_not_scale(pick):
         eh.multi_head(single, "shared", width_multiplier=0.5)
 
 
-def test_several_depths_are_refused_for_now():
-    with pytest.raises(ValueError, match="trees that branch at several depths"):
-        eh.multi_head(small_model(), ["shared", "hidden"])
-
-
 def test_layers_called_twice_are_no_place_to_fork():
     inputs = keras.Input((6,))
     twice = layers.Dense(6, name="twice")
