@@ -21,21 +21,25 @@ def parts_for(model, names):
         ValueError: unknown names, none, or one twice.
     """
     chosen = _positions(model.outputs_like, names)
-    used = _used_features(model, chosen)
-    trunk = _with_outputs(model.trunk, _some(model.trunk.output, used))
-    heads = [
-        keras.Model(
-            _some(head.input, used), _pack(model, head.output, names), name=head.name
-        )
-        for head in model.heads
-    ]
+    layout = model.wrapper.layout
+    wanted = _wanted_outputs(layout, chosen)
+    trunk = _with_outputs(model.trunk, _some(model.trunk.output, wanted[None]))
+    parts = {}
+    for i, (part, parent) in enumerate(zip(layout.parts, layout.parents, strict=True)):
+        if i in layout.parents:
+            outputs = _some(part.output, wanted[i])
+        else:
+            outputs = _pack(model, part.output, names)
+        inputs = _some(part.input, wanted[parent])
+        parts[id(part)] = keras.Model(inputs, outputs, name=part.name)
+    layout = layout.mapped(lambda part: parts[id(part)])
 
     def some(structure, argument):
         flat = model.outputs_like.flatten(structure, argument, shared=True)
         return _like(model, [flat[i] for i in chosen], names)
 
-    wrapper = MultiHeadWrapper.from_heads(
-        heads, some(model.wrapper.links, "links"), name=model.wrapper.name
+    wrapper = MultiHeadWrapper.from_layout(
+        layout, some(model.wrapper.links, "links"), name=model.wrapper.name
     )
     return (
         trunk,
@@ -56,17 +60,27 @@ def _positions(outputs, names):
     return [outputs.names.index(name) for name in wanted]
 
 
-def _used_features(model, chosen):
-    """Positions of the trunk's outputs that any head needs for the chosen outputs."""
-    used = set()
-    for head in model.heads:
-        graph = graphs.read(head)
-        outputs = graphs.tensors_in(graph.outputs)
-        # Flat in the order of tf.nest, which sorts dicts as `Outputs` does.
-        needed = graphs.ancestors(graph, [outputs[i] for i in chosen])
-        inputs = graphs.tensors_in(graph.inputs)
-        used |= {i for i, tensor in enumerate(inputs) if tensor in needed}
-    return sorted(used)
+def _wanted_outputs(layout, chosen):
+    """{position of a part, None for the trunk: sorted positions of its outputs}.
+
+    Those that the chosen outputs of the heads need of it.
+    """
+    wanted = {None: set(), **{i: set() for i in range(len(layout.parts))}}
+    for i in reversed(range(len(layout.parts))):
+        is_last = i not in layout.parents
+        inputs = _inputs_for(layout.parts[i], chosen if is_last else wanted[i])
+        wanted[layout.parents[i]] |= inputs
+    return {i: sorted(positions) for i, positions in wanted.items()}
+
+
+def _inputs_for(part, positions):
+    """Set of the positions of the inputs that some outputs of a model are made from."""
+    graph = graphs.read(part)
+    outputs = graphs.tensors_in(graph.outputs)
+    # Flat in the order of tf.nest, which sorts dicts as `Outputs` does.
+    needed = graphs.ancestors(graph, [outputs[i] for i in positions])
+    inputs = graphs.tensors_in(graph.inputs)
+    return {i for i, tensor in enumerate(inputs) if tensor in needed}
 
 
 def _some(structure, positions):

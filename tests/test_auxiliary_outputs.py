@@ -113,6 +113,20 @@ def test_selected_output_is_that_of_the_network_without_them(places, tmp_path):
     npt.assert_allclose(model(x), whole(x)["label"], rtol=1e-6)
 
 
+@pytest.mark.parametrize("places", [("low",), ("shared",), ("high", "top"), ("top",)])
+def test_selected_output_of_a_tree(places):
+    """Of what its branches share, too, nothing is left that leads to other outputs."""
+    options = {"fork_at": ["low", ["shared", "high"]], "num_heads": 2}
+    whole = eh.multi_head(single(*places), **options)
+    model, x = whole.select_outputs("label"), small_models.classification_data()[0]
+    expected = np.array(whole.head_predictions(x)["label"])
+    npt.assert_allclose(model.head_predictions(x), expected, rtol=1e-6)
+    plain = eh.multi_head(single(), **options)
+    mine, theirs = eh.profile(model), eh.profile(plain)
+    assert mine.branches == theirs.branches
+    assert {id(w) for w in model.weights} < {id(w) for w in whole.weights}
+
+
 def test_several_outputs_stay_a_structure():
     model = eh.multi_head(single("low", "high"), "shared")
     x, _ = small_models.classification_data()

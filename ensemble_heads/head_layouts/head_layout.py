@@ -43,6 +43,8 @@ class HeadLayout(keras.layers.Layer):
 
     Attributes:
         parts: list of functional `keras.Model`, as given.
+        parents: tuple with, for every part, the position of the part before it that it
+            stands on, or None for one that takes the features.
         outputs_like: `Outputs`, names and structure of a head's outputs.
         head_shapes: tuple of the shapes of a head's outputs, the batch first.
     """
@@ -51,6 +53,7 @@ class HeadLayout(keras.layers.Layer):
         # Every layer of a head casts for itself, as in the single model.
         super().__init__(**{**kwargs, "autocast": False})
         self.parts = list(parts)
+        self.parents = (None,) * len(self.parts)
         self.outputs_like = Outputs(head.output, head.output_names)
         flat = self.outputs_like.flatten(head.output, "outputs")
         self.head_shapes = tuple(tuple(tensor.shape) for tensor in flat)
