@@ -1,4 +1,4 @@
-"""Every loss and ensembler that knows more than predictions, on two devices and one."""
+"""Losses and ensemblers that know more than predictions, and trees, on two devices."""
 
 import pytest
 
@@ -12,6 +12,7 @@ SETTINGS = [
     "on_the_fly",
     "distillation",
     "mixture_of_experts",
+    "tree",
 ]
 
 

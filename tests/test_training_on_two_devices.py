@@ -8,7 +8,6 @@ from tests import two_device_training
 FLOAT32 = [
     "plain",
     "adam",
-    "tree",
     "sum",
     "clipnorm",
     "global_clipnorm",
