@@ -22,12 +22,15 @@ class BaseLoss:
             log-likelihood, up to a factor and what does not depend on the
             prediction: `"categorical"`, `"bernoulli"`, `"gaussian"` or `"poisson"`;
             else None. `FAMILY_LINKS` has the link of each.
+        by_example: bool, whether an example's loss is known not to depend on the
+            others of its batch.
         reduction: `"mean"`, `"sum"` or `"mean_with_sample_weight"` over the batch.
     """
 
     link = None
     from_logits = False
     family = None
+    by_example = True
 
     def __init__(self, name, reduction):
         self.name = name

@@ -23,6 +23,28 @@ def derived_seed(seed, *place):
     return zlib.crc32("/".join(map(str, (seed, *place))).encode()) & 0x7FFFFFFF
 
 
+def draws_of(graph, seed, names):
+    """The seeds with which copies of these names draw their weights.
+
+    Args:
+        graph: `Graph` of one such copy.
+        seed: int, names: list of str, as for `Copy`.
+
+    Returns:
+        {layer name: {key of an initializer: list of a seed for each name}}.
+    """
+    draws = {}
+    for node in graph.nodes:
+        if not getattr(node.layer, "weights", None):
+            continue
+        draws[node.name] = {
+            key: [derived_seed(seed, name, node.name, key, "config") for name in names]
+            for key, value in config_of(node.layer).items()
+            if isinstance(value, dict) and "seed" in value.get("config", {})
+        }
+    return draws
+
+
 class Copy:
     """One fresh copy of a graph.
 

@@ -73,7 +73,7 @@ def unfolded_batch_norms(model):
     if isinstance(model, MultiHeadModel):
         inside = [x for layer in model.flat_ensemblers() for x in batch_norms_in(layer)]
         return (
-            *unfolded_in([model.trunk, *model.wrapper.layout.parts]),
+            *unfolded_in([model.trunk, *model.wrapper.layout.functional_parts()]),
             *(UnfoldedBatchNorm(x.name, "it is inside the ensembler") for x in inside),
         )
     if not graphs.is_functional(model):

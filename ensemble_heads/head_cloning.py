@@ -6,9 +6,15 @@ import tensorflow as tf
 
 from ensemble_heads import graph, weight_transfer, widths
 from ensemble_heads.branching import cut_at_forks
-from ensemble_heads.cloning import Copy, new_seed
+from ensemble_heads.cloning import Copy, draws_of, new_seed
 from ensemble_heads.forking import take_off_activations
-from ensemble_heads.head_layouts import HeadTree, SeparateHeads, check_num_heads
+from ensemble_heads.head_layouts import (
+    HeadTree,
+    StackedHeads,
+    check_num_heads,
+    check_tree_execution,
+    lay_out,
+)
 from ensemble_heads.tracing import trace
 from ensemble_heads.tree_shapes import Branch
 
@@ -21,13 +27,14 @@ def clone_heads(
     divisor=None,
     seed=None,
     copy_weights=False,
+    execution="separate",
 ):
     """Clones an upper network into heads without their final activations.
 
     Args:
         upper: functional `keras.Model`, features -> predictions; never changed.
-        num_heads, width_multiplier, overrides, divisor, seed, copy_weights: as for
-            `multi_head`; `width_multiplier` is a float or a callable.
+        num_heads, width_multiplier, overrides, divisor, seed, copy_weights, execution:
+            as for `multi_head`; `width_multiplier` is a float or a callable.
 
     Returns:
         (`head_layouts.HeadLayout`; structure of the outputs of `"softmax"`,
@@ -47,7 +54,7 @@ def clone_heads(
             "with a whole model, see `eh.multi_head`. "
             "Received: width_multiplier='auto'"
         )
-    return cloner.clone(graph.read(upper), cloner.multiplier)
+    return cloner.clone(graph.read(upper), cloner.multiplier, execution)
 
 
 class HeadCloner:
@@ -98,7 +105,7 @@ class HeadCloner:
         forced, entries = widths.split_overrides(upper, traced, self.overrides)
         return widths.width_table(upper, traced), forced, entries, traced
 
-    def clone(self, upper, multiplier):
+    def clone(self, upper, multiplier, execution="separate"):
         """(layout of heads, links) of a graph for one multiplier."""
         raw, links, activations = take_off_activations(upper)
         parts = cut_at_forks(raw, self.branches)
@@ -112,16 +119,27 @@ class HeadCloner:
                 )
             entries[layer_id] = {**entries.get(layer_id, {}), **changes}
         is_tree = any(branch.branches for branch in self.branches)
-        kind, models = "branch" if is_tree else "head", []
-        for part in parts:
-            name = f"{kind}_{'.'.join(map(str, part.place))}"
-            copy = Copy(part.graph, name, self.seed, traced, sizes, entries)
+        kind = "branch" if is_tree else "head"
+        names = [f"{kind}_{'.'.join(map(str, part.place))}" for part in parts]
+
+        def make(number):
+            graph_of, name = parts[number].graph, names[number]
+            copy = Copy(graph_of, name, self.seed, traced, sizes, entries)
             if self.copy_weights:
                 weight_transfer.copy_kept(raw, copy, traced, sizes)
-            models.append(copy.model)
+            return copy.model
+
+        def make_stack():  # of the first head, for hundreds take long to be made
+            first = make(0)
+            draws = draws_of(graph.read(first), self.seed, names)
+            return StackedHeads(first, len(names), draws, name="layout")
+
         if is_tree:
+            check_tree_execution(execution)
             parents = [part.parent for part in parts]
+            models = [make(i) for i in range(len(parts))]
             layout = HeadTree(models, parents, name="layout")
         else:
-            layout = SeparateHeads(models, name="layout")
+            stack = None if self.copy_weights else make_stack
+            layout = lay_out(execution, len(names), make, stack)
         return layout, tf.nest.pack_sequence_as(upper.outputs, links)

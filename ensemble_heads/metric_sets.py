@@ -62,14 +62,12 @@ class MetricSet:
             predictions: flat list of `EnsemblePrediction`.
             weights: flat list of tensors or None.
         """
+        values_of = {}
         for entry in self.entries:
             target, prediction = targets[entry.output], predictions[entry.output]
             if target is None:
                 continue
-            said = prediction.ensemble
-            if entry.head is not None:
-                said = prediction.heads.heads()[entry.head]
-            values = said.values
+            values = _values(prediction, entry, values_of)
             weight = weights[entry.output] if entry.weighted else None
             if prediction.mask is not None:
                 weight = _with_mask(values, weight, prediction.mask)
@@ -96,6 +94,19 @@ class MetricSet:
             free = f"{name}_{number}"
             number += 1
         return free
+
+
+def _values(prediction, entry, known):
+    """What a metric sees: in the form of the single model, of the ensemble or a head.
+
+    Args:
+        known: dict by output, in which all heads' values are kept for their metrics.
+    """
+    if entry.head is None:
+        return prediction.ensemble.values
+    if entry.output not in known:
+        known[entry.output] = tf.unstack(prediction.heads.values, axis=1)
+    return known[entry.output][entry.head]
 
 
 def accuracy(y_true, y_pred):

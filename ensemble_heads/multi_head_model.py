@@ -139,14 +139,14 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
 
         Returns:
             `keras.Model`, inputs -> predictions in the single model's form, sharing
-            the variables of this model.
+            the variables of this model; of stacked heads a copy of their values.
 
         Raises:
             ValueError: there is no such head.
         """
         index = self._check_indices([index])[0]
         inputs = tf.nest.map_structure(model_inputs.input_like, self.trunk.input)
-        raw = self.heads[index](self.trunk(inputs))
+        raw = self.wrapper.layout.head(index)(self.trunk(inputs))
         raw = self.outputs_like.flatten(raw, "outputs")
         outputs = [
             keras.layers.Activation(link, dtype="float32", name=output_name)(tensor)
@@ -160,6 +160,8 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
 
     def select_heads(self, indices):
         """A multi-headed model of some of the heads, sharing all variables.
+
+        Stacked heads are copied instead, with the present values.
 
         Args:
             indices: list of int, without repetition, in the order wanted.
@@ -215,6 +217,23 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
         """
         parts = output_selection.parts_for(self, names)
         return MultiHeadModel(*parts, self.width_multiplier, name=self.name)
+
+    def with_execution(self, execution):
+        """The same model with its heads run in another way; see `eh.multi_head`.
+
+        Converts weights both ways. Trunk and ensembler are shared; heads that are run
+        in another way than before have variables of their own, with the present values.
+
+        Args:
+            execution: `"separate"`, `"stacked"` or `"auto"`.
+
+        Returns:
+            A `MultiHeadModel`, not compiled.
+
+        Raises:
+            ValueError: an unknown `execution`, or `"stacked"` for heads that cannot be.
+        """
+        return self.with_parts(layout=self.wrapper.with_execution(execution).layout)
 
     def save(self, filepath, *args, **kwargs):
         """Saves the model, its optimizer and how it is trained to a `.keras` file.

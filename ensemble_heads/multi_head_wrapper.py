@@ -3,7 +3,13 @@
 import dataclasses
 
 from ensemble_heads.head_cloning import clone_heads
-from ensemble_heads.head_layouts import HeadLayout, SeparateHeads
+from ensemble_heads.head_layouts import (
+    HeadLayout,
+    check_execution,
+    check_num_heads,
+    check_tree_execution,
+    lay_out,
+)
 from ensemble_heads.keras_api import keras, register
 from ensemble_heads.predictions import Prediction
 
@@ -32,6 +38,8 @@ class MultiHeadWrapper(keras.layers.Layer):
         divisor: int, widths are rounded to its multiples. Default 1.
         seed: int; the same seed draws the same heads. Default: a new draw each time.
         copy_weights: bool, start from the weights of `upper` instead of a draw.
+        execution: `"separate"`, `"stacked"` or `"auto"`, how the heads are run; see
+            `eh.multi_head`.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Input shape:
@@ -59,6 +67,7 @@ class MultiHeadWrapper(keras.layers.Layer):
         divisor=None,
         seed=None,
         copy_weights=False,
+        execution="separate",
         **kwargs,
     ):
         # Every layer of a head casts for itself, as in the single model.
@@ -73,6 +82,7 @@ class MultiHeadWrapper(keras.layers.Layer):
                     divisor=divisor,
                     seed=seed,
                     copy_weights=copy_weights,
+                    execution=execution,
                 )
             )
         self.layout = upper.layout
@@ -82,19 +92,24 @@ class MultiHeadWrapper(keras.layers.Layer):
         self.built = True
 
     @classmethod
-    def from_heads(cls, heads, links, **kwargs):
+    def from_heads(cls, heads, links, execution="separate", **kwargs):
         """A wrapper around heads that exist already, sharing their weights.
+
+        Stacked heads have variables of their own, with the heads' present values.
 
         Args:
             heads: list of functional `keras.Model`, features -> raw outputs.
             links: structure of the outputs, of `"softmax"`, `"sigmoid"`,
                 `"exponential"` or `"linear"`.
+            execution: as for the class.
             **kwargs: arguments of `keras.layers.Layer`.
 
         Raises:
-            ValueError: no heads.
+            ValueError: no heads, or heads that cannot be stacked under `"stacked"`.
         """
-        return cls.from_layout(SeparateHeads(heads, name="layout"), links, **kwargs)
+        check_num_heads(len(heads))
+        layout = lay_out(execution, len(heads), heads.__getitem__)
+        return cls.from_layout(layout, links, **kwargs)
 
     @classmethod
     def from_layout(cls, layout, links, **kwargs):
@@ -109,6 +124,39 @@ class MultiHeadWrapper(keras.layers.Layer):
     @property
     def num_heads(self):
         return self.layout.num_heads
+
+    @property
+    def execution(self):
+        """How the heads are run: `"separate"`, `"stacked"` or `"tree"`."""
+        return self.layout.execution
+
+    @property
+    def execution_choice(self):
+        """How `"auto"` decided (`.reason`, `.seconds`); None where it did not."""
+        return self.layout.choice
+
+    def with_execution(self, execution):
+        """The same heads run in another way; converts weights both ways.
+
+        Args:
+            execution: as for the class.
+
+        Returns:
+            A wrapper whose heads have variables of their own, with the present values;
+            where they are run so already, they share theirs.
+
+        Raises:
+            ValueError: an unknown `execution`, or `"stacked"` for heads that cannot be.
+        """
+        check_execution(execution)
+        if execution == self.execution:
+            return self
+        if self.execution == "tree":
+            check_tree_execution(execution)
+            return self
+        heads = self.layout.heads
+        layout = lay_out(execution, self.num_heads, heads.__getitem__)
+        return self.from_layout(layout, self.links, name=self.name)
 
     @property
     def links(self):

@@ -21,6 +21,10 @@ class OtherLoss(BaseLoss):
         # A shallow copy by hand: `copy.copy` saves and loads Keras 3 objects.
         self._loss = object.__new__(type(loss))
         vars(self._loss).update(vars(loss), reduction="none")
+        # A user's own function may do what it likes; Keras' losses are known.
+        code = getattr(self._loss, "function", type(self._loss))
+        known = getattr(code, "__module__", None) or ""
+        self.by_example = known.partition(".")[0] == "keras"
 
     def __call__(self, target, prediction):
         values = prediction.values
@@ -55,10 +59,7 @@ class OtherLoss(BaseLoss):
     def match(self, target, prediction):
         # A user's own function may take targets of any shape; Keras' losses would
         # broadcast a shape that does not fit without a word.
-        code = getattr(self._loss, "function", type(self._loss))
-        known = getattr(code, "__module__", None) or ""
-        check = known.partition(".")[0] == "keras"
-        return match_dense(self.name, target, prediction, check=check)
+        return match_dense(self.name, target, prediction, check=self.by_example)
 
     def mask(self, target, prediction):
         # A loss can tell what counts; Keras' own way, a mask on its result, would

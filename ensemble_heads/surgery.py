@@ -4,6 +4,7 @@ from ensemble_heads import auto_width, graph, tree_shapes, weight_transfer
 from ensemble_heads.cloning import Copy
 from ensemble_heads.forking import fork
 from ensemble_heads.head_cloning import HeadCloner
+from ensemble_heads.head_layouts import check_execution
 from ensemble_heads.multi_head_model import MultiHeadModel
 from ensemble_heads.multi_head_wrapper import MultiHeadWrapper
 
@@ -18,6 +19,7 @@ def multi_head(
     divisor=None,
     seed=None,
     copy_weights=False,
+    execution="separate",
     name=None,
 ):
     """Turns a model into one with several heads that share its lower part.
@@ -78,6 +80,11 @@ def multi_head(
         copy_weights: bool, start from the weights of `model`: exactly its own at a
             multiplier of 1; narrower heads keep the channels of largest norm, the
             same ones in every tied layer.
+        execution: `"separate"` runs one head after the other; `"stacked"` holds the
+            variables of equal heads together and runs all at once, which pays for many
+            small dense heads; `"auto"` measures a training step of both ways on this
+            device and takes the faster one. The numbers are the same. See
+            `model.wrapper.execution`, `.execution_choice` and `model.with_execution`.
         name: str, name of the new model. Default: `<name of model>_heads`.
 
     Returns:
@@ -87,7 +94,8 @@ def multi_head(
         ValueError: a model without a graph, an unknown layer, a fork that cuts a skip
             connection in two, a tree that forks twice at one layer or is given in
             another structure than above, a layer whose widths cannot be traced (the
-            message says what to pass instead), or an argument out of its range.
+            message says what to pass instead), a tree or heads with a layer that cannot
+            be stacked under `"stacked"`, or an argument out of its range.
 
     References:
         EnsembleNet, section 3; Lee et al. 2015, arXiv:1511.06314, section 5.
@@ -96,13 +104,14 @@ def multi_head(
     cloner = HeadCloner(
         tree.branches, width_multiplier, overrides, divisor, seed, copy_weights
     )
+    check_execution(execution)
     cut = fork(graph.read(model), tree.fork_at)
     trunk = Copy(cut.trunk, "trunk", cloner.seed)
     if copy_weights:
         weight_transfer.copy_all(cut.trunk, trunk)
 
-    def assemble(multiplier):
-        layout, links = cloner.clone(cut.upper, multiplier)
+    def assemble(multiplier, execution="separate"):
+        layout, links = cloner.clone(cut.upper, multiplier, execution)
         wrapper = MultiHeadWrapper.from_layout(layout, links, name="heads")
         return MultiHeadModel(
             trunk.model,
@@ -113,5 +122,6 @@ def multi_head(
         )
 
     if cloner.multiplier == "auto":
-        return auto_width.largest_within_budget(model, cut, cloner, assemble)
-    return assemble(cloner.multiplier)
+        found = auto_width.largest_within_budget(model, cut, cloner, assemble)
+        return found if execution == "separate" else found.with_execution(execution)
+    return assemble(cloner.multiplier, execution)

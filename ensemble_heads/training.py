@@ -102,6 +102,7 @@ class EnsembleTrainer:
         super().compile(
             **{**run_arguments, "jit_compile": None if automatic else jit_compile}
         )
+        self.wrapper.layout.prepare(jit_compile is True)
         self._plan = plan
         self._accumulator = None if count == 1 else self._make_accumulator(count)
         self._compile_arguments = _Arguments(

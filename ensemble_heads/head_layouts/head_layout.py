@@ -47,7 +47,12 @@ class HeadLayout(keras.layers.Layer):
             stands on, or None for one that takes the features.
         outputs_like: `Outputs`, names and structure of a head's outputs.
         head_shapes: tuple of the shapes of a head's outputs, the batch first.
+        execution: `"separate"`, `"stacked"` or `"tree"`, how the heads are run.
+        choice: `measuring.Choice`, where that was chosen for this layout; else None.
     """
+
+    execution = "separate"
+    choice = None
 
     def __init__(self, parts, head, **kwargs):
         # Every layer of a head casts for itself, as in the single model.
@@ -65,6 +70,14 @@ class HeadLayout(keras.layers.Layer):
         """List of functional `keras.Model`, features -> raw outputs."""
         raise NotImplementedError
 
+    def head(self, index):
+        """One of `heads`."""
+        return self.heads[index]
+
+    def functional_parts(self):
+        """List of functional `keras.Model` that show which layers there are."""
+        return self.parts
+
     @property
     def num_heads(self):
         raise NotImplementedError
@@ -76,6 +89,9 @@ class HeadLayout(keras.layers.Layer):
             Two flat lists with one entry per output.
         """
         raise NotImplementedError
+
+    def prepare(self, jit_compile):
+        """Tells whether the heads will be compiled by XLA; called by `compile`."""
 
     def mapped(self, function):
         """A layout of the same kind, each of its parts replaced by `function(part)`."""

@@ -34,6 +34,8 @@ class HeadTree(HeadLayout):
             parts that nothing stands on.
     """
 
+    execution = "tree"
+
     def __init__(self, parts, parents, leaves=None, **kwargs):
         known = [None, *range(len(parts))]
         bad = [p for i, p in enumerate(parents) if p not in known[: i + 1]]

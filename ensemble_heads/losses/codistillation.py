@@ -1,5 +1,7 @@
 """Heads that learn from the mean of all heads."""
 
+import tensorflow as tf
+
 from ensemble_heads.keras_api import register
 from ensemble_heads.losses.ensemble_loss import EnsembleLoss, number_at_least
 
@@ -35,10 +37,8 @@ class CoDistillation(EnsembleLoss):
         if self.distillation_weight:
             base_loss.check_distillation(target, prediction.ensemble)
             teacher = prediction.ensemble.stop_gradient()
-            total += self.distillation_weight * sum(
-                base_loss.distillation(teacher, student)
-                for student in prediction.heads.heads()
-            )
+            apart = self.head_distillations(base_loss, teacher, prediction)
+            total += self.distillation_weight * tf.reduce_sum(apart, axis=1)
         return total
 
     def get_config(self):

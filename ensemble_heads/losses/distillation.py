@@ -5,7 +5,7 @@ import tensorflow as tf
 from ensemble_heads.keras_api import register
 from ensemble_heads.losses.divergence import (
     check_temperature,
-    divergence,
+    divergences,
     require_cross_entropy,
 )
 from ensemble_heads.losses.ensemble_loss import EnsembleLoss, number_at_least
@@ -67,11 +67,9 @@ class Distillation(EnsembleLoss):
     def call(self, base_loss, target, prediction):
         own = self.head_losses(base_loss, target, prediction)
         teacher = self._teachers_prediction(base_loss, prediction)
-        pairs = sum(
-            divergence(base_loss, teacher, student, self.temperature)
-            for student in prediction.heads.heads()
-        )
-        return tf.reduce_sum(own, axis=1) + self.distillation_weight * pairs
+        apart = divergences(base_loss, teacher, prediction.heads, self.temperature)
+        each = own + self.distillation_weight * apart
+        return tf.reduce_sum(each, axis=1)
 
     def get_config(self):
         return {

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from ensemble_heads.losses.ensemble_loss import finite_number
+from ensemble_heads.predictions import Prediction
 
 
 def divergence(base_loss, teacher, student, temperature=1.0):
@@ -15,7 +16,7 @@ def divergence(base_loss, teacher, student, temperature=1.0):
 
     Args:
         base_loss: a `BaseLoss` that is a cross entropy; says what logits mean.
-        teacher, student: `Prediction` of the same shape.
+        teacher, student: `Prediction` of shapes that broadcast.
         temperature: float > 0, T.
 
     Returns:
@@ -31,6 +32,22 @@ def divergence(base_loss, teacher, student, temperature=1.0):
     terms = tf.sigmoid(p) * (sure(p) - sure(q))
     terms += tf.sigmoid(-p) * (sure(-p) - sure(-q))
     return temperature**2 * tf.reduce_mean(terms, axis=-1)
+
+
+def divergences(base_loss, teacher, heads, temperature=1.0):
+    """`divergence` of every head from one teacher.
+
+    Args:
+        base_loss, temperature: as for `divergence`.
+        teacher: `Prediction` `[batch, …]`.
+        heads: `Prediction` `[batch, heads, …]`.
+
+    Returns:
+        `[batch, heads, …]` without the last axis.
+    """
+    logits = tf.expand_dims(base_loss.logits(teacher), axis=1)
+    teacher = Prediction(logits, base_loss.link)
+    return divergence(base_loss, teacher, heads, temperature)
 
 
 def check_temperature(temperature):

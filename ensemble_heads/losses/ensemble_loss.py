@@ -70,14 +70,21 @@ class EnsembleLoss:
 
     def head_losses(self, base_loss, target, prediction):
         """l(g, p_i) of all heads `[batch, heads, …]`, in one call of the base loss."""
-        logits, count = prediction.heads.logits, prediction.num_heads
-        target = tf.repeat(tf.convert_to_tensor(target), count, axis=0)
-        flat = tf.reshape(logits, tf.concat([[-1], tf.shape(logits)[2:]], axis=0))
-        flat = tf.ensure_shape(flat, [None, *logits.shape[2:]])
-        losses = base_loss(target, prediction.heads.with_logits(flat))
-        shape = tf.concat([[-1, count], tf.shape(losses)[1:]], axis=0)
-        known = [None, count, *losses.shape[1:]]
-        return tf.ensure_shape(tf.reshape(losses, shape), known)
+        return of_each_head(base_loss, target, prediction.heads, base_loss)
+
+    def head_distillations(self, base_loss, teacher, prediction):
+        """l(teacher, p_i) of all heads `[batch, heads, …]`, as `head_losses`.
+
+        Args:
+            base_loss: `BaseLoss`, l.
+            teacher: `Prediction` `[batch, …]`.
+            prediction: `EnsemblePrediction`.
+        """
+
+        def distillation(logits, student):
+            return base_loss.distillation(teacher.with_logits(logits), student)
+
+        return of_each_head(base_loss, teacher.logits, prediction.heads, distillation)
 
     def check(self, output):
         """Looks at one output of the model in `compile`.
@@ -121,6 +128,31 @@ class EnsembleLoss:
     def __repr__(self):
         arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
         return f"{type(self).__name__}({arguments})"
+
+
+def of_each_head(base_loss, target, heads, function):
+    """`function(target, head)` of all heads `[batch, heads, …]`.
+
+    Heads are run as if they were examples, with the target repeated. A user's own
+    loss may look at the whole batch, and is called head by head.
+
+    Args:
+        base_loss: `BaseLoss`, tells whether examples are taken by themselves.
+        target: tensor `[batch, …]`.
+        heads: `Prediction` `[batch, heads, …]`.
+        function: callable `(tensor, Prediction) -> [batch, …]`.
+    """
+    if not base_loss.by_example:
+        return tf.stack([function(target, head) for head in heads.heads()], axis=1)
+    logits = heads.logits
+    count = int(logits.shape[1])
+    target = tf.repeat(tf.convert_to_tensor(target), count, axis=0)
+    flat = tf.reshape(logits, tf.concat([[-1], tf.shape(logits)[2:]], axis=0))
+    flat = tf.ensure_shape(flat, [None, *logits.shape[2:]])
+    losses = function(target, heads.with_logits(flat))
+    shape = tf.concat([[-1, count], tf.shape(losses)[1:]], axis=0)
+    known = [None, count, *losses.shape[1:]]
+    return tf.ensure_shape(tf.reshape(losses, shape), known)
 
 
 def finite_number(name, value):

@@ -2,6 +2,8 @@
 
 import warnings
 
+import tensorflow as tf
+
 from ensemble_heads.keras_api import register
 from ensemble_heads.losses.ensemble_loss import EnsembleLoss, finite_number
 
@@ -42,9 +44,8 @@ class Ensembling(EnsembleLoss):
         terms = []
         # A factor of 0 leaves its term out: 0 times infinity would be NaN.
         if weight != 1.0:
-            heads = prediction.heads.heads()
-            auxiliary = sum(base_loss(target, head) for head in heads)
-            terms.append((1.0 - weight) * auxiliary)
+            own = self.head_losses(base_loss, target, prediction)
+            terms.append((1.0 - weight) * tf.reduce_sum(own, axis=1))
         if factor:
             terms.append(factor * base_loss(target, prediction.ensemble))
         return sum(terms)

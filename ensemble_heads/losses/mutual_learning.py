@@ -5,7 +5,7 @@ import tensorflow as tf
 from ensemble_heads.keras_api import register
 from ensemble_heads.losses.divergence import (
     check_temperature,
-    divergence,
+    divergences,
     require_cross_entropy,
 )
 from ensemble_heads.losses.ensemble_loss import EnsembleLoss, number_at_least
@@ -47,11 +47,12 @@ class MutualLearning(EnsembleLoss):
     def call(self, base_loss, target, prediction):
         own = self.head_losses(base_loss, target, prediction)
         heads = prediction.heads.heads()
+        # Of a head from itself it is 0, without a gradient.
         pairs = sum(
-            divergence(base_loss, teacher, student, self.temperature)
-            for student in heads
+            tf.reduce_sum(
+                divergences(base_loss, teacher, prediction.heads, self.temperature), 1
+            )
             for teacher in heads
-            if teacher is not student
         )
         return tf.reduce_sum(own, axis=1) + self.weight / (len(heads) - 1) * pairs
 

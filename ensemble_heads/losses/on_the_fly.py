@@ -5,7 +5,7 @@ import tensorflow as tf
 from ensemble_heads.keras_api import register
 from ensemble_heads.losses.divergence import (
     check_temperature,
-    divergence,
+    divergences,
     require_cross_entropy,
 )
 from ensemble_heads.losses.ensemble_loss import (
@@ -62,10 +62,10 @@ class OnTheFly(EnsembleLoss):
         own = self.head_losses(base_loss, target, prediction)
         total = tf.reduce_sum(own, axis=1) + base_loss(target, prediction.ensemble)
         if self.distillation_weight:
-            apart = sum(
-                divergence(base_loss, prediction.ensemble, student, self.temperature)
-                for student in prediction.heads.heads()
+            apart = divergences(
+                base_loss, prediction.ensemble, prediction.heads, self.temperature
             )
+            apart = tf.reduce_sum(apart, axis=1)
             total += tf.cast(self._weight(prediction.step), apart.dtype) * apart
         return total
 
