@@ -52,6 +52,16 @@ def stack_rule(*classes):
     return register
 
 
+def stack_rule_of(known):
+    """Class decorator: the class is stacked as `known` is, from which it derives."""
+
+    def register(cls):
+        _RULES[cls] = _RULES[known]
+        return cls
+
+    return register
+
+
 def find(layer):
     """The rule of a layer or bare operation; None if there is none."""
     rule = _RULES.get(type(layer))
@@ -176,9 +186,9 @@ def as_examples(stacker, node):
     shapes = [tensor.shape for tensor in (*node.values, *node.outputs)]
     if operation_name(node.layer) is not None or min(map(len, shapes)) < 2:
         raise stacker.error(node, "it joins tensors of other shapes")
-    values = [stacker.of_each_head(value) for value in values]
+    tensors = [stacker.of_each_head(value).tensor for value in values]
     new = stacker.made(node, functools.partial(_examples, stacker, node))
-    stacker.run(node, new, values)
+    stacker.finish(node, new(tensors if len(tensors) > 1 else tensors[0]))
 
 
 def check(stacker, node):

@@ -31,6 +31,7 @@ from ensemble_heads import (
     metrics,
     predictions,
 )
+from ensemble_heads.head_layouts import stacked_layers
 from ensemble_heads.keras_api import keras
 from ensemble_heads.metrics import pooled_precision, scored_metric
 from tests import small_models
@@ -67,6 +68,11 @@ def separate_heads():
 
 def head_tree():
     return small_models.dense_tree().wrapper.layout.select([2, 0, 1])
+
+
+def stacked_heads():
+    heads = [small_models.dense_head(4, name=f"head_{i}") for i in range(2)]
+    return head_layouts.StackedHeads.from_heads(heads)
 
 
 def wrapper():
@@ -127,6 +133,21 @@ LAYERS = {
     eh.MultiHeadModel: LayerCase(
         lambda: small_models.dense_model(2, ensembler=eh.ensemblers.Mean("logits")),
         draw(small_models.FEATURES),
+    ),
+    head_layouts.StackedHeads: LayerCase(stacked_heads, draw(7)),
+    stacked_layers.StackedDense: LayerCase(
+        lambda: stacked_layers.StackedDense(3, num_heads=2, activation="tanh"), draw(8)
+    ),
+    stacked_layers.StackedConv: LayerCase(
+        lambda: stacked_layers.StackedConv(3, (2, 2), num_heads=2, padding="same"),
+        draw(4, 4, 6),
+    ),
+    stacked_layers.TileHeads: LayerCase(
+        lambda: stacked_layers.TileHeads(num_heads=3), draw(4, 5)
+    ),
+    stacked_layers.HeadsAsExamples: LayerCase(
+        lambda: stacked_layers.HeadsAsExamples(keras.layers.Softmax(), num_heads=2),
+        draw(3, 4),
     ),
     zoo.batch_norm.BatchNormalization: LayerCase(
         lambda: zoo.batch_norm.BatchNormalization(momentum=0.9, epsilon=1e-3),

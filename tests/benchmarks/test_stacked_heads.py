@@ -1,0 +1,76 @@
+"""What the benchmark makes of the times it measures; no times are asserted here."""
+
+import csv
+
+import pytest
+
+from benchmarks import stacked_heads as benchmark
+
+
+def subject(name, seconds, world, part="many", against="one network"):
+    def step():
+        world["order"].append(name)
+        world["now"] += seconds
+
+    return benchmark.Subject(part, name, "graph", against, "", step)
+
+
+@pytest.fixture
+def lines(monkeypatch):
+    world = {"now": 0.0, "order": []}
+    monkeypatch.setattr(
+        benchmark, "CLOCKS", dict.fromkeys(benchmark.CLOCKS, lambda: world["now"])
+    )
+    found = []
+    for part, base, others in (
+        ("many", "one network", {"stacked, modular": 1.3, "stacked, ensembling": 1.4}),
+        ("few", "separate", {"stacked": 3.0, "auto": 1.0}),
+    ):
+        subjects = [subject(base, 1.0, world, part, base)]
+        subjects += [subject(n, s, world, part, base) for n, s in others.items()]
+        pairs = benchmark.measure(subjects, rounds=4, warm_up=1)
+        assert all(len(each) == 4 for p in pairs.values() for each in p.values())
+        found += benchmark.summarise(subjects, pairs)
+    order = world["order"]
+    assert all(
+        len({"one network", "separate"} & set(order[i : i + 2])) == 1
+        for i in range(0, len(order), 2)
+    )
+    return found
+
+
+def test_ratios_are_to_what_stands_beside(lines):
+    ratios = {line["name"]: line["seconds_ratio"] for line in lines}
+    assert ratios == pytest.approx(
+        {
+            "one network": 1.0,
+            "stacked, modular": 1.3,
+            "stacked, ensembling": 1.4,
+            "separate": 1.0,
+            "stacked": 3.0,
+            "auto": 1.0,
+        }
+    )
+
+
+def test_goals_are_judged(lines):
+    said = list(benchmark.verdicts(lines))
+    assert [one.rpartition(" ")[2] for one in said] == ["met", "missed", "met"]
+
+
+def test_a_small_run(run_python, tmp_path):
+    path = tmp_path / "stacked_heads.csv"
+    source = """
+        import sys
+        from absl import app
+        from benchmarks import stacked_heads
+        stacked_heads.define_flags()
+        app.run(stacked_heads.main, ["x", "--smoke", f"--output={sys.argv[1]}"])
+    """
+    printed = run_python(source, path)
+    assert "auto, xla" in printed
+    with open(path, encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["compiled"] for row in rows] == ["graph"] * 6 + ["xla"] * 6
+    assert {row["execution"] for row in rows} == {"", "separate", "stacked"}
+    assert all(float(row["seconds"]) > 0 for row in rows)
