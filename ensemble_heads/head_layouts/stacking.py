@@ -201,7 +201,8 @@ class Stacker:
                 "Heads must take features [batch, …, channels] to be stacked. "
                 f"Received: features {tensor}"
             )
-        made = self._graph._make_input(tensor, len(self._values))
+        original = self._graph.input_layers[tensor]
+        made = type(original).from_config(original.get_config()).output
         self._values[tensor] = Value(made, True)
         return made
 
