@@ -254,6 +254,7 @@ def define_flags():
     flags.DEFINE_integer("rounds", 60, "Rounds that count.", lower_bound=1)
     flags.DEFINE_integer("warm_up", 5, "Rounds before those.", lower_bound=1)
     flags.DEFINE_string("optimizer", "adam", "The optimizer of all, by Keras' name.")
+    flags.DEFINE_multi_enum("runs", list(COMPILED), list(COMPILED), "How steps run.")
     flags.DEFINE_bool("smoke", False, "Tiny networks and few rounds.")
     flags.DEFINE_string(
         "output",
@@ -270,7 +271,7 @@ def main(_):
     size = SMOKE if FLAGS.smoke else Size()
     rounds, warm_up = (2, 1) if FLAGS.smoke else (FLAGS.rounds, FLAGS.warm_up)
     load, lines = recording.busy_before(), []
-    for compiled in COMPILED:
+    for compiled in FLAGS.runs:
         for part in (many, few):
             batch = batch_of(size, part.__name__, FLAGS.batch_size)
             subjects = list(part(size, batch, compiled))

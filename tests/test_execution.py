@@ -224,3 +224,21 @@ def test_unknown_executions_are_refused(execution):
         eh.multi_head(single(), "shared", execution=execution)
     with pytest.raises(ValueError, match="`execution` must be one of"):
         eh.MultiHeadWrapper(single(), execution=execution)
+
+
+def test_trees_run_as_they_are():
+    model = small_models.dense_tree()
+    assert model.wrapper.execution == "tree"
+    assert model.with_execution("auto").wrapper.execution == "tree"
+    with pytest.raises(ValueError, match='must not be "stacked" for a tree'):
+        model.with_execution("stacked")
+    arguments = {"num_heads": [2, 2], "seed": 1}
+    forks = ["shared", "dense_of_branch"]
+    inputs = keras.Input((small_models.FEATURES,), name="x")
+    x = layers.Dense(8, activation="relu", name=forks[0])(inputs)
+    x = layers.Dense(4, name=forks[1])(x)
+    upper = keras.Model(inputs, layers.Dense(3)(x))
+    tree = eh.multi_head(upper, forks, execution="auto", **arguments)
+    assert tree.wrapper.execution == "tree" and tree.num_heads == 4
+    with pytest.raises(ValueError, match='must not be "stacked" for a tree'):
+        eh.multi_head(upper, forks, execution="stacked", **arguments)
