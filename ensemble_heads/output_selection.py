@@ -21,7 +21,10 @@ def parts_for(model, names):
         ValueError: unknown names, none, or one twice.
     """
     chosen = _positions(model.outputs_like, names)
+    stacked = model.wrapper.execution == "stacked"  # whose heads are copied
     layout = model.wrapper.layout
+    if stacked:
+        layout = model.wrapper.with_execution("separate").layout
     wanted = _wanted_outputs(layout, chosen)
     trunk = _with_outputs(model.trunk, _some(model.trunk.output, wanted[None]))
     parts = {}
@@ -41,6 +44,8 @@ def parts_for(model, names):
     wrapper = MultiHeadWrapper.from_layout(
         layout, some(model.wrapper.links, "links"), name=model.wrapper.name
     )
+    if stacked:
+        wrapper = wrapper.with_execution("stacked")
     return (
         trunk,
         wrapper,

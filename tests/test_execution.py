@@ -226,6 +226,22 @@ def test_unknown_executions_are_refused(execution):
         eh.MultiHeadWrapper(single(), execution=execution)
 
 
+@pytest.mark.parametrize("kind", [dict, list], ids=["dict", "list"])
+def test_several_outputs(kind):
+    separate = small_models.several_outputs_model(kind)
+    stacked = separate.with_execution("stacked")
+    x = kind({"left": np.ones([2, 3]), "right": np.ones([2, 2])}.items())
+    x = x if kind is dict else [array for _, array in x]
+    expected = separate.head_predictions(x)
+    said = stacked.head_predictions(x)
+    tf.nest.map_structure(
+        lambda a, b: npt.assert_allclose(a, b, rtol=1e-5), said, expected
+    )
+    label = stacked.select_outputs("label")
+    assert label.wrapper.execution == "stacked"
+    npt.assert_allclose(label(x), tf.nest.flatten(separate(x))[0], rtol=1e-5)
+
+
 def test_trees_run_as_they_are():
     model = small_models.dense_tree()
     assert model.wrapper.execution == "tree"
