@@ -3,7 +3,7 @@
 import numpy as np
 
 _BLOCKS = 4  # of a pattern, along either side
-_CONTRAST = 40.0  # grey levels, standard deviation over a pattern
+_CONTRAST = 8.0  # grey levels, standard deviation over a pattern: no model is perfect
 _NOISE = 40.0
 
 

@@ -127,6 +127,13 @@ class Experiment:
         """How many examples the evaluation must see; None where that is not known."""
         return None
 
+    def validation_data(self, run):
+        """Data held out of training, of which `measures[0]` chooses what is reported.
+
+        None: the evaluation after the last step is.
+        """
+        return None
+
     def sizes(self, model):
         """{name: number} of a model's sizes, for the table."""
         profile = eh.profile(model)

@@ -16,6 +16,7 @@ from recipes.checkpoints import Checkpoints, keep_random_states
 from recipes.common import SettingError
 from recipes.experiment import evaluation_copy
 
+VALIDATION = "validation_"  # before the metrics of held-out data
 STOPPED = 128 + signal.SIGTERM  # the exit code of a process that SIGTERM ended
 
 
@@ -94,7 +95,7 @@ def train(experiment, run, folder, progress):
     result = {
         **{"run": run.key, "method": run.method, "model": run.model, "seed": run.seed},
         **{"changes": run.changes, "step": settings.steps},
-        "metrics": _last_evaluation(folder, settings.steps) or evaluator(),
+        "metrics": _reported(experiment, folder, settings.steps) or evaluator(),
         "sizes": experiment.sizes(model),
         "examples_per_second": _speed(folder.log),
         **provenance.describe(),
@@ -118,28 +119,32 @@ class Evaluator:
         self._model, self._progress = model, progress
 
     def __call__(self):
-        """{metric: float}, "examples" among them.
+        """{metric: float}, "examples" among them; "validation_" before held-out ones.
 
         Raises:
             RuntimeError: another number of examples was seen than there are.
         """
-        with self._progress.evaluating() as callback, warnings.catch_warnings():
-            # Keras 3 says so of every data set whose size it does not know.
-            warnings.filterwarnings("ignore", "Your input ran out of data")
-            logs = self._model.evaluate(
-                self._experiment.evaluation_data(self._run),
-                verbose=0,
-                callbacks=[callback],
-                return_dict=True,
-            )
-        logs = {k: float(v) for k, v in logs.items() if k != "loss"}
+        logs = self._evaluate(self._experiment.evaluation_data(self._run))
         expected = self._experiment.evaluation_examples(self._run)
         if expected is not None and logs["examples"] != expected:
             raise RuntimeError(
                 f"The evaluation must see {expected} examples exactly once, "
                 f"but saw {logs['examples']:.0f}"
             )
+        held_out = self._experiment.validation_data(self._run)
+        if held_out is not None:
+            values = self._evaluate(held_out)
+            logs |= {VALIDATION + name: value for name, value in values.items()}
         return logs
+
+    def _evaluate(self, data):
+        with self._progress.evaluating() as callback, warnings.catch_warnings():
+            # Keras 3 says so of every data set whose size it does not know.
+            warnings.filterwarnings("ignore", "Your input ran out of data")
+            logs = self._model.evaluate(
+                data, verbose=0, callbacks=[callback], return_dict=True
+            )
+        return {k: float(v) for k, v in logs.items() if k != "loss"}
 
 
 class Preemption:
@@ -250,14 +255,24 @@ class _Loop(keras.callbacks.Callback):
         return optimizer.learning_rate
 
 
-def _last_evaluation(folder, step):
-    """Metrics that were logged after a step, or None."""
-    start = "evaluation_"
-    for record in reversed(folder.log):
-        found = {k[len(start) :]: v for k, v in record.items() if k.startswith(start)}
-        if found and record["step"] == step:
-            return found
-    return None
+def _reported(experiment, folder, steps):
+    """The logged evaluation that counts, or None where the last one is missing.
+
+    It is the last one, or where there are held-out data the first of those that did
+    best on them, with its step as "chosen_step".
+    """
+    start, found = "evaluation_", {}
+    for record in folder.log:
+        values = {k[len(start) :]: v for k, v in record.items() if k.startswith(start)}
+        if values:
+            found[record["step"]] = values
+    if steps not in found:
+        return None
+    measure = VALIDATION + experiment.measures[0].name
+    if measure not in found[steps]:
+        return found[steps]
+    best = max(found, key=lambda step: found[step][measure])
+    return {**found[best], "chosen_step": best}
 
 
 def _speed(log):

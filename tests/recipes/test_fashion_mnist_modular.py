@@ -1,0 +1,167 @@
+"""The Fashion-MNIST recipe: it learns, chooses by held-out images, and goes on."""
+
+import csv
+import json
+import subprocess
+import sys
+import types
+
+import numpy as np
+import numpy.testing as npt
+import pytest
+import tensorflow as tf
+from rich.console import Console
+
+from recipes import experiment, fashion_mnist_modular, long_training, sweeps
+from recipes.common import SettingError
+from recipes.progress import StepsProgress
+from recipes.run_folder import RunFolder
+from tests.conftest import CHECKOUT
+
+SCRIPT = CHECKOUT / "recipes" / "fashion_mnist_modular.py"
+SMOKE = fashion_mnist_modular.PRESETS["smoke"]
+
+
+def result_of(folder):
+    return json.loads((folder / "result.json").read_text())
+
+
+def records_of(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("fashion_mnist")
+    command = [sys.executable, SCRIPT, "--preset=smoke", f"--workdir={workdir}"]
+    command.append("--evaluation_batch_size=77")
+    ended = subprocess.run(
+        command, capture_output=True, text=True, cwd=CHECKOUT, timeout=300
+    )
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    return workdir
+
+
+@pytest.mark.parametrize("model", SMOKE.models)
+def test_the_smoke_preset_learns(trained, model):
+    folder = trained / f"{model}-seed0"
+    losses = [r["train_loss"] for r in records_of(folder) if "train_loss" in r]
+    assert np.isfinite(losses).all() and losses[-1] < 0.5 * losses[0]
+    metrics = result_of(folder)["metrics"]
+    assert metrics["accuracy"] > 0.4  # chance is 0.1
+    assert metrics["examples"] == metrics["validation_examples"] == 200
+
+
+@pytest.mark.parametrize("model", SMOKE.models)
+def test_the_evaluation_that_counts_did_best_on_held_out_images(trained, model):
+    folder = trained / f"{model}-seed0"
+    metrics = result_of(folder)["metrics"]
+    evaluated = [r for r in records_of(folder) if "evaluation_accuracy" in r]
+    assert [r["step"] for r in evaluated] == [20, 40, 60]
+    best = max(r["evaluation_validation_accuracy"] for r in evaluated)
+    assert metrics["validation_accuracy"] == best
+    (chosen,) = [r for r in evaluated if r["step"] == metrics["chosen_step"]]
+    assert chosen["evaluation_accuracy"] == metrics["accuracy"]
+
+
+def logged(*pairs):
+    """A folder whose log has these (accuracy, accuracy on held-out data)."""
+    records = [{"step": 5, "train_loss": 1.0}]
+    for step, (accuracy, held_out) in enumerate(pairs, start=1):
+        records.append({"step": 10 * step, "evaluation_accuracy": accuracy})
+        if held_out is not None:
+            records[-1]["evaluation_validation_accuracy"] = held_out
+    return types.SimpleNamespace(log=records)
+
+
+def test_the_test_part_never_chooses():
+    study = experiment.Experiment()
+    study.measures = (experiment.Measure("accuracy", "accuracy"),)
+    folder = logged((0.9, 0.1), (0.2, 0.5), (0.3, 0.5))
+    found = long_training._reported(study, folder, 30)
+    assert found == {"accuracy": 0.2, "validation_accuracy": 0.5, "chosen_step": 20}
+    folder = logged((0.9, None), (0.2, None))
+    assert long_training._reported(study, folder, 20) == {"accuracy": 0.2}
+    assert long_training._reported(study, folder, 30) is None
+
+
+def test_a_run_made_longer_ends_with_the_weights_of_one_that_was_whole(tmp_path):
+    study = fashion_mnist_modular.FashionMNISTModular(SMOKE, None)
+
+    def weights(name, *all_steps):
+        for steps in all_steps:
+            settings = SMOKE.with_changes(steps=steps, batch_size=25)
+            one = sweeps.Run("mlp_1m_1024h", settings, 0)
+            folder = RunFolder(tmp_path / name, {})
+            with StepsProgress(Console(quiet=True), 25) as progress:
+                progress.name_run(name)
+                long_training.train(study, one, folder, progress)
+        return long_training.restored(study, one, folder)[0].get_weights()
+
+    # An epoch has 32 steps, so that the second part begins in the second epoch.
+    for part, whole in zip(weights("parts", 40, 80), weights("whole", 80)):
+        npt.assert_array_equal(part, whole)
+
+
+def test_predictions_are_of_the_test_images_in_order(tmp_path):
+    study = fashion_mnist_modular.FashionMNISTModular(SMOKE, None)
+    one = sweeps.Run("mlp_1m_1024h", SMOKE, 0)
+    model = study.build(one)
+    path = tmp_path / "new" / "predictions.csv"
+    assert study.predict(model, one, path) == study.evaluation_examples(one) == 200
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    images, labels = zip(*study.evaluation_data(one).as_numpy_iterator())
+    expected = model.predict(np.concatenate(images), verbose=0)
+    assert [int(row["number"]) for row in rows] == list(range(200))
+    assert [int(row["label"]) for row in rows] == np.concatenate(labels).tolist()
+    assert [int(row["predicted"]) for row in rows] == expected.argmax(-1).tolist()
+    shown = [float(row["probability"]) for row in rows]
+    npt.assert_allclose(shown, expected.max(-1), atol=2e-6)
+
+
+def test_folders_that_hold_nothing_end_with_a_sentence(tmp_path):
+    settings = SMOKE.with_changes(synthetic=0, data_dir=str(tmp_path))
+    study = fashion_mnist_modular.FashionMNISTModular(settings, None)
+    one = sweeps.Run("mlp_1m_1024h", settings, 0)
+    for ask in (study.evaluation_data, study.evaluation_examples):
+        with pytest.raises(SystemExit, match="must hold the test part of Fashion-MN"):
+            ask(one)
+
+
+@pytest.mark.parametrize(
+    "coupling, modules, expected",
+    [(0.0, 16, 0.32), (0.95, 16, 0.32), (0.99, 16, 0.096), (1.0, 16, 0.096)],
+)
+def test_learning_rates_are_those_of_the_papers_code(coupling, modules, expected):
+    study = fashion_mnist_modular.FashionMNISTModular(SMOKE, None)
+    settings = SMOKE.with_changes(coupling=coupling)
+    one = sweeps.Run(f"mlp_{modules}m_64h", settings, 0)
+    model = study.build(one)
+    study.compile(model, one)
+    rate = float(tf.convert_to_tensor(model.optimizer.learning_rate))
+    assert rate == pytest.approx(expected)
+    plan = model.get_compile_config()["ensemble_loss"]
+    assert plan["config"] == {"coupling": coupling}
+
+
+def test_the_single_network_is_not_swept_over_lambda():
+    study = fashion_mnist_modular.FashionMNISTModular(SMOKE, None)
+    assert not study.is_affected("mlp_1m_1024h", "coupling")
+    assert study.is_affected("mlp_256m_4h", "coupling")
+    assert study.is_affected("mlp_1m_1024h", "learning_rate")
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"coupling": 1.5}, "`coupling` must be at most 1"),
+        ({"models": ("resnet50",)}, "`models` must name models among mlp_1m"),
+        ({"validation_examples": -1}, "`validation_examples` must be at least 0"),
+        ({"learning_rate": 0.0}, "`learning_rate` must be above 0"),
+        ({"momentum": 1.0}, r"`momentum` must be in \[0, 1\)"),
+    ],
+)
+def test_bad_settings_are_named(change, message):
+    with pytest.raises(SettingError, match=message):
+        SMOKE.with_changes(**change)
