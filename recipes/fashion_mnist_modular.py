@@ -105,12 +105,12 @@ class FashionMNISTModular(ImageExperiment):
         if not isinstance(zoo.SPECS[run.model], zoo.MultiHeadSpec):
             return zoo.build(run.model)
         mean = eh.ensemblers.Mean("logits")
-        return zoo.build(run.model, ensembler=mean, seed=run.seed)
+        return zoo.build(run.model, ensembler=mean, seed=run.seed, execution="stacked")
 
     def compile(self, model, run):
         settings, rate, options = run.settings, run.settings.learning_rate, {}
         if isinstance(model, eh.MultiHeadModel):
-            rate *= len(model.heads)
+            rate *= model.num_heads
             if settings.coupling >= _NEARLY_JOINT:
                 rate *= settings.joint_rate_factor
             options = {"ensemble_loss": eh.losses.Modular(settings.coupling)}

@@ -75,6 +75,7 @@ class MultiHeadSpec(ModelSpec):
         ensembler: what `eh.multi_head` takes.
         divisor: what `eh.multi_head` takes.
         seed: None, or an integer from which the weights of the heads are drawn.
+        execution: what `eh.multi_head` takes.
     """
 
     base: ModelSpec
@@ -85,6 +86,7 @@ class MultiHeadSpec(ModelSpec):
     ensembler: Any = "mean"
     divisor: Any = None
     seed: Any = None
+    execution: str = "separate"
 
     def build(self, name):
         """Returns a new `eh.MultiHeadModel`; the single network is named alike."""
