@@ -232,7 +232,7 @@ class _Loop(keras.callbacks.Callback):
     def _log_evaluation(self):
         values = self._evaluator()
         self._add("evaluation", values)
-        shown = "  ".join(f"{key} {value:.4g}" for key, value in values.items())
+        shown = "  ".join(f"{key} {_shown(value)}" for key, value in values.items())
         self._progress.print(f"  evaluated: {shown}")
 
     def _save(self):
@@ -253,6 +253,10 @@ class _Loop(keras.callbacks.Callback):
         optimizer = self.model.optimizer
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         return optimizer.learning_rate
+
+
+def _shown(value):
+    return f"{value:,.0f}" if value == round(value) else f"{value:.4g}"
 
 
 def _reported(experiment, folder, steps):

@@ -48,6 +48,11 @@ def dense_tree(link="softmax", units=CLASSES, regularizer=None, **kwargs):
     return eh.MultiHeadModel(dense_trunk(regularizer=regularizer), wrapper, **kwargs)
 
 
+def dense_stack(**kwargs):
+    """`dense_model` with its heads stacked."""
+    return dense_model(**kwargs).with_execution("stacked")
+
+
 def several_outputs_model(kind, num_heads=2, **kwargs):
     """Two inputs and two outputs: `label` (softmax of 3) and `size` (linear).
 

@@ -1,4 +1,4 @@
-"""Losses and ensemblers that know more than predictions, and trees, on two devices."""
+"""Losses and ensemblers that know more than predictions, trees and stacks, on two devices."""
 
 import pytest
 
@@ -13,6 +13,7 @@ SETTINGS = [
     "distillation",
     "mixture_of_experts",
     "tree",
+    "stacked",
 ]
 
 

@@ -25,6 +25,7 @@ settings = {
     "adam": {"optimizer": lambda: keras.optimizers.Adam(0.05)},
     "codistillation": {"ensemble_loss": eh.losses.CoDistillation(3.0)},
     "tree": {"make": small_models.dense_tree},
+    "stacked": {"make": small_models.dense_stack},
     "modular": {"ensemble_loss": eh.losses.Modular(0.7),
                 "ensembler": eh.ensemblers.Mean("logits")},
     "multiple_choice": {"ensemble_loss": eh.losses.MultipleChoice(1, 0.1)},

@@ -122,6 +122,15 @@ def test_a_tree_of_copies_is_the_detector(fork_at):
     assert (shared > 0) == (fork_at != "image")
 
 
+def test_a_tree_of_copies_that_forks_twice_is_the_detector():
+    single, (x, _) = small(), batch()
+    tree = eh.multi_head(single, ["conv1", "conv3"], num_heads=2, copy_weights=True)
+    assert tree.num_heads == 4
+    expected, got = single.predict(x, verbose=0), tree.predict(x, verbose=0)
+    for name, values in expected.items():
+        npt.assert_allclose(got[name], values, atol=1e-5)
+
+
 @pytest.mark.parametrize("width_multiplier", [1.0, 0.5, 1.5])
 def test_both_outputs_are_averaged_over_the_heads(width_multiplier):
     x, _ = batch()
