@@ -1,4 +1,4 @@
-"""Losses and ensemblers that know more than predictions, trees and stacks, on two devices."""
+"""Losses that know more than predictions, trees and stacks, on two devices."""
 
 import pytest
 
