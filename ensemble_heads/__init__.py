@@ -6,11 +6,11 @@ The public surface, by task:
 * put together what was trained apart: `combine`, `Snapshots`
 * train: `losses`, `ensemblers`
 * detect: `detection`
-* measure: `metrics`, `profile`, `fold_batch_norm`, `unfolded_batch_norms`
+* measure: `metrics`, `analyses`, `profile`, `fold_batch_norm`, `unfolded_batch_norms`
 * serve: `greedy_heads`, `export`
 """
 
-from ensemble_heads import detection, ensemblers, keras_api, losses, metrics
+from ensemble_heads import analyses, detection, ensemblers, keras_api, losses, metrics
 from ensemble_heads.combining import combine
 from ensemble_heads.exporting import export
 from ensemble_heads.folding import (
@@ -35,6 +35,7 @@ __all__ = [
     "Profile",
     "Snapshots",
     "UnfoldedBatchNorm",
+    "analyses",
     "combine",
     "detection",
     "ensemblers",

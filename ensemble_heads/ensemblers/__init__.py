@@ -11,7 +11,12 @@ they work on logits, and so stay finite where probabilities would be exactly 0 o
 A new ensembler is one more file here: see `Ensembler`.
 """
 
-from ensemble_heads.ensemblers.application import build, combine, predict
+from ensemble_heads.ensemblers.application import (
+    build,
+    combine,
+    predict,
+    uses_features,
+)
 from ensemble_heads.ensemblers.ensembler import Ensembler
 from ensemble_heads.ensemblers.feature_gate import FeatureGate
 from ensemble_heads.ensemblers.gated import Gated
@@ -29,6 +34,7 @@ __all__ = [
     "combine",
     "get",
     "predict",
+    "uses_features",
 ]
 
 _BY_NAME = {"mean": Mean, "gated": Gated, "mixture_of_experts": MixtureOfExperts}

@@ -1,0 +1,72 @@
+"""Accuracy of an ensemble, of an oracle that picks the right head, and of heads."""
+
+import dataclasses
+
+import numpy as np
+
+from ensemble_heads.analyses.figures import one_panel
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Accuracies:
+    """Shares in [0, 1] of examples that are classified rightly.
+
+    Attributes:
+        ensemble: float, of the model's own ensemble ("Ensemble-Mean Accuracy").
+        oracle: float, of examples that at least one head has right.
+        heads: float64 `[heads]`, of every head alone.
+    """
+
+    ensemble: float
+    oracle: float
+    heads: np.ndarray
+
+    @property
+    def mean(self):
+        return float(np.mean(self.heads))
+
+    @property
+    def lowest(self):
+        return float(np.min(self.heads))
+
+    @property
+    def highest(self):
+        return float(np.max(self.heads))
+
+
+def accuracies(predictions):
+    """The `Accuracies` of `HeadPredictions`.
+
+    References:
+        Lee et al. 2015, arXiv:1511.06314, section 3.
+    """
+    right = predictions.head_classes == predictions.labels[:, np.newaxis]
+    ensemble = predictions.ensemble_classes == predictions.labels
+    return Accuracies(
+        ensemble=float(np.mean(ensemble)),
+        oracle=float(np.mean(right.any(axis=1))),
+        heads=right.mean(axis=0),
+    )
+
+
+def plot_accuracies(result, title="Accuracies"):
+    """A bar for every head, lines for ensemble and oracle.
+
+    Args:
+        result: `Accuracies`.
+        title: str.
+
+    Returns:
+        matplotlib `Figure`.
+    """
+    figure, axes = one_panel(title, "head", "accuracy in %")
+    axes.bar(range(len(result.heads)), 100 * result.heads, color="C0", label="heads")
+    lines = {"heads' mean": result.mean, "ensemble": result.ensemble}
+    for i, (label, value) in enumerate({**lines, "oracle": result.oracle}.items()):
+        axes.axhline(
+            100 * value, color=f"C{i + 1}", linestyle="--", label=f"{label} {value:.1%}"
+        )
+    axes.set_ylim(0, 100)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(loc="lower right")
+    return figure

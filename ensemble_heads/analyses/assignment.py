@@ -1,0 +1,57 @@
+"""Which head an oracle gives the examples of a class to."""
+
+import numpy as np
+import tensorflow as tf
+
+from ensemble_heads.analyses.figures import heat_map, new_figure
+
+
+def class_assignment(predictions):
+    """Shares of every class's examples on which a head has the lowest loss.
+
+    Of heads with equal losses the first one wins, as NumPy's `argmin` takes it.
+
+    Args:
+        predictions: `HeadPredictions`.
+
+    Returns:
+        float64 `[classes, heads]`; a class's shares sum to 1, or are NaN where there
+        are no examples of it.
+
+    References:
+        Lee et al. 2015, arXiv:1511.06314, Figure 2 (a) to (d).
+    """
+    predictions.require_one_class("`class_assignment`")
+    labels, classes = predictions.labels, predictions.num_classes
+    logs = tf.nn.log_softmax(predictions.head_logits).numpy()
+    own = np.take_along_axis(logs, labels[:, np.newaxis, np.newaxis], axis=2)
+    winners = np.argmax(own[..., 0], axis=1)
+    counts = np.zeros([classes, predictions.num_heads])
+    np.add.at(counts, (labels, winners), 1)
+    totals = counts.sum(axis=1, keepdims=True)
+    return np.divide(counts, totals, where=totals > 0, out=np.full_like(counts, np.nan))
+
+
+def plot_class_assignment(shares, class_names=None, title="Heads that win a class"):
+    """The shares as colours, a row for every class.
+
+    Args:
+        shares: `[classes, heads]`, as `class_assignment` returns them.
+        class_names: list of str. Default: numbers.
+        title: str.
+
+    Returns:
+        matplotlib `Figure`.
+    """
+    classes, heads = shares.shape
+    figure = new_figure(
+        max(4.0, min(12.0, 2 + 0.5 * heads)), max(3.0, 1 + 0.3 * classes)
+    )
+    axes = figure.subplots()
+    image = heat_map(axes, shares)
+    if class_names is not None:
+        axes.set_yticks(range(classes), labels=class_names)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    figure.colorbar(image, ax=axes).set_label("share of the class")
+    axes.set(title=title, xlabel="head", ylabel="class")
+    return figure

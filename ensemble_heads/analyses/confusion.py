@@ -1,0 +1,59 @@
+"""Which classes each head takes for which."""
+
+import math
+
+import numpy as np
+
+from ensemble_heads.analyses.figures import heat_map, new_figure
+
+
+def confusion_matrices(predictions):
+    """Counts of true against predicted classes, for every head.
+
+    Args:
+        predictions: `HeadPredictions`.
+
+    Returns:
+        int64 `[heads, classes, classes]`; rows are true classes, columns predicted
+        ones, and each matrix sums to the number of examples.
+    """
+    classes = predictions.num_classes
+    return np.stack(
+        [
+            np.bincount(predictions.labels * classes + said, minlength=classes**2)
+            for said in predictions.head_classes.T
+        ]
+    ).reshape(-1, classes, classes)
+
+
+def plot_confusion_matrices(matrices, heads=None, title="Confusion matrices"):
+    """A panel for every head: rows are true classes and sum to 1, as in Figure 10.
+
+    Args:
+        matrices: `[heads, classes, classes]`, as `confusion_matrices` returns them.
+        heads: list of int, the heads to show. Default: the first four, as the paper.
+        title: str.
+
+    Returns:
+        matplotlib `Figure`.
+
+    References:
+        Webb et al. 2019, arXiv:1902.04422, Figure 10.
+    """
+    heads = list(range(min(4, len(matrices)))) if heads is None else list(heads)
+    columns = min(4, len(heads))
+    rows = math.ceil(len(heads) / columns)
+    figure = new_figure(1.5 + 2.6 * columns, 1.0 + 2.4 * rows)
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    for axes in panels.flat[len(heads) :]:
+        axes.set_visible(False)
+    for axes, head in zip(panels.flat, heads):
+        matrix = matrices[head]
+        shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+        image = heat_map(axes, shares)
+        axes.set_title(f"head {head}")
+    figure.colorbar(image, ax=panels).set_label("share of the true class")
+    figure.supxlabel("predicted class")
+    figure.supylabel("true class")
+    figure.suptitle(title)
+    return figure

@@ -1,0 +1,98 @@
+"""Accuracy of an ensemble of which some heads, drawn at random, are missing."""
+
+import dataclasses
+
+import numpy as np
+
+from ensemble_heads.analyses.figures import one_panel
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DroppedHeads:
+    """Accuracies of what is left of an ensemble.
+
+    Attributes:
+        dropped: int64 `[sizes]`, how many heads are missing.
+        accuracies: float64 `[sizes, draws]`, shares in [0, 1].
+    """
+
+    dropped: np.ndarray
+    accuracies: np.ndarray
+
+    @property
+    def mean(self):
+        """float64 `[sizes]`, over the draws."""
+        return self.accuracies.mean(axis=1)
+
+    @property
+    def std(self):
+        """float64 `[sizes]`, standard deviation over the draws."""
+        return self.accuracies.std(axis=1)
+
+
+def drop_heads(predictions, dropped=None, draws=20, seed=0):
+    """Accuracy as heads are dropped at random.
+
+    Args:
+        predictions: `HeadPredictions` of an ensembler without weights.
+        dropped: list of int, how many heads to leave out. Default: 0 to all but one,
+            in at most 21 steps.
+        draws: int, random choices for each number; the paper takes 20.
+        seed: int; the same seed draws the same heads.
+
+    Returns:
+        `DroppedHeads`.
+
+    Raises:
+        ValueError: a number that leaves no head, `draws` below 1, or an ensembler
+            with weights.
+
+    References:
+        Webb et al. 2019, arXiv:1902.04422, Figure 4.
+    """
+    heads = predictions.num_heads
+    if dropped is None:
+        dropped = np.unique(np.linspace(0, heads - 1, min(heads, 21)).astype("int64"))
+    dropped = np.asarray(dropped, "int64").reshape(-1)
+    if not dropped.size or dropped.min() < 0 or dropped.max() >= heads:
+        raise ValueError(
+            f"`dropped` must be numbers from 0 to {heads - 1}, so that a head is left. "
+            f"Received: dropped={dropped.tolist()}"
+        )
+    if draws < 1:
+        raise ValueError(f"`draws` must be at least 1. Received: draws={draws}")
+    generator = np.random.default_rng(seed)
+    found = np.empty([len(dropped), draws])
+    for row, number in enumerate(dropped):
+        for draw in range(draws):
+            if number == 0 and draw:
+                found[row, draw] = found[row, 0]  # There is only one way.
+                continue
+            kept = np.sort(generator.permutation(heads)[number:])
+            found[row, draw] = np.mean(
+                predictions.classes_of(kept) == predictions.labels
+            )
+    return DroppedHeads(dropped, found)
+
+
+def plot_dropped_heads(results, title="Accuracy as heads are dropped at random"):
+    """Mean accuracy against the number of heads dropped, with a band of one deviation.
+
+    Args:
+        results: `DroppedHeads`, or a dict of them by label.
+        title: str.
+
+    Returns:
+        matplotlib `Figure`.
+    """
+    curves = results if isinstance(results, dict) else {"": results}
+    figure, axes = one_panel(title, "heads dropped", "accuracy in %")
+    for label, result in curves.items():
+        mean, std = 100 * result.mean, 100 * result.std
+        (line,) = axes.plot(result.dropped, mean, marker="o", label=label or None)
+        band = mean - std, mean + std
+        axes.fill_between(result.dropped, *band, color=line.get_color(), alpha=0.2)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    if isinstance(results, dict):
+        axes.legend()
+    return figure

@@ -1,0 +1,79 @@
+"""How sure the heads are: the entropy of what they predict."""
+
+import dataclasses
+
+import numpy as np
+
+from ensemble_heads.analyses.figures import one_panel
+from ensemble_heads.analyses.head_predictions import log_odds_parts, log_probabilities
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OutputEntropies:
+    """Entropies of predicted distributions, in nats, averaged over the examples.
+
+    Attributes:
+        heads: float64 `[heads]`, H[q_i].
+        ensemble: float.
+    """
+
+    heads: np.ndarray
+    ensemble: float
+
+    @property
+    def lowest(self):
+        return float(np.min(self.heads))
+
+    @property
+    def highest(self):
+        return float(np.max(self.heads))
+
+    @property
+    def mean(self):
+        return float(np.mean(self.heads))
+
+    @property
+    def std(self):
+        """Standard deviation over the heads, of the heads as the whole population."""
+        return float(np.std(self.heads))
+
+
+def output_entropies(predictions):
+    """The `OutputEntropies` of `HeadPredictions`, for one or several labels.
+
+    With several labels an example's entropy is summed over its classes.
+
+    References:
+        Webb et al. 2019, arXiv:1902.04422, Table 6: per head, averaged over the test
+        set; then its minimum, maximum, mean and deviation over the heads.
+    """
+    stack, link = predictions.head_logits, predictions.link
+    heads = [_entropy(stack[:, i], link) for i in range(predictions.num_heads)]
+    return OutputEntropies(np.array(heads), _entropy(predictions.ensemble_logits, link))
+
+
+def plot_output_entropies(result, title="Entropy of predictions"):
+    """A bar for every head, the lowest first; the ensemble as a line.
+
+    Args:
+        result: `OutputEntropies`.
+        title: str.
+
+    Returns:
+        matplotlib `Figure`.
+    """
+    figure, axes = one_panel(title, "heads, the surest first", "entropy in nats")
+    axes.bar(range(len(result.heads)), np.sort(result.heads), label="heads")
+    axes.axhline(result.ensemble, color="C2", linestyle="--", label="ensemble")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend()
+    return figure
+
+
+def _entropy(logits, link):
+    if link == "softmax":
+        parts = [log_probabilities(logits)]
+    else:
+        parts = log_odds_parts(logits)
+    terms = sum(-np.exp(logs) * logs for logs in parts)
+    return float(np.mean(np.sum(terms, axis=-1)))

@@ -1,0 +1,50 @@
+"""Figures from matplotlib objects, which is imported when a plot is asked for.
+
+A figure made here belongs to no window and to no global list of figures: it is the
+caller's to save (`figure.savefig`), and is freed like any other object.
+"""
+
+
+def new_figure(width=6.0, height=4.0):
+    """An empty matplotlib `Figure`, of a size in inches.
+
+    Raises:
+        ImportError: matplotlib is not installed; it is no requirement of the library.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            "Plots need matplotlib, which the extra `ensemble-heads[recipes]` "
+            "installs. The analyses themselves do without."
+        ) from error
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def one_panel(title, xlabel, ylabel, width=6.0, height=4.0):
+    """A figure and its one pair of axes, titled, with a light grid."""
+    figure = new_figure(width, height)
+    axes = figure.subplots()
+    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    axes.grid(alpha=0.3)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def heat_map(axes, shares, names=None):
+    """A matrix of numbers in [0, 1] as colours, rows from the top.
+
+    Args:
+        axes: matplotlib axes.
+        shares: `[rows, columns]`.
+        names: pair of lists of str, of rows and columns. Default: their numbers.
+
+    Returns:
+        What a colour bar is made from.
+    """
+    image = axes.imshow(shares, vmin=0.0, vmax=1.0, cmap="viridis", aspect="auto")
+    if names is not None:
+        rows, columns = names
+        axes.set_yticks(range(len(rows)), labels=rows)
+        axes.set_xticks(range(len(columns)), labels=columns)
+    return image
