@@ -1,5 +1,8 @@
 """Keras metrics for the ensemble and for every head, under Keras' usual names.
 
+A metric with a true attribute `of_all_heads`, such as `eh.metrics.OracleAccuracy`, sees
+the stack `[batch, heads, …]` in whichever argument it comes, and is logged once.
+
 All metrics exist from `compile` on: "accuracy" and "crossentropy" choose their
 formula by the shape of the targets they meet, not when they are made.
 """
@@ -19,6 +22,39 @@ class _Entry:
     output: int
     head: int | None
     weighted: bool
+
+    @property
+    def of_all_heads(self):
+        return getattr(self.metric, "of_all_heads", False)
+
+    def update(self, target, prediction, weight, known):
+        """Takes a batch.
+
+        Args:
+            target: tensor.
+            prediction: `EnsemblePrediction`.
+            weight: tensor or None.
+            known: dict by output, in which the heads' values are kept for all entries.
+        """
+        values = self._values(prediction, known)
+        if self.of_all_heads:
+            if prediction.mask is not None:
+                weight = _masked_weight(weight, prediction.mask, values.dtype)
+        else:
+            if prediction.mask is not None:
+                weight = _with_mask(values, weight, prediction.mask)
+            target = _same_rank(target, values)
+        self.metric.update_state(target, values, sample_weight=weight)
+
+    def _values(self, prediction, known):
+        """What the metric sees: in the form of the single model's output."""
+        if self.of_all_heads:
+            return prediction.heads.values
+        if self.head is None:
+            return prediction.ensemble.values
+        if self.output not in known:
+            known[self.output] = tf.unstack(prediction.heads.values, axis=1)
+        return known[self.output][self.head]
 
 
 class MetricSet:
@@ -62,24 +98,24 @@ class MetricSet:
             predictions: flat list of `EnsemblePrediction`.
             weights: flat list of tensors or None.
         """
-        values_of = {}
+        known = {}
         for entry in self.entries:
             target, prediction = targets[entry.output], predictions[entry.output]
             if target is None:
                 continue
-            values = _values(prediction, entry, values_of)
             weight = weights[entry.output] if entry.weighted else None
-            if prediction.mask is not None:
-                weight = _with_mask(values, weight, prediction.mask)
-            target = _same_rank(target, values)
-            entry.metric.update_state(target, values, sample_weight=weight)
+            entry.update(target, prediction, weight, known)
 
     def _add(self, argument, metrics, head=None, weighted=False):
         several = len(self.outputs) > 1
         for output, wanted in enumerate(_per_output(self.outputs, argument, metrics)):
-            prefix = "" if head is None else f"head_{head}_"
-            prefix += f"{self.outputs.names[output]}_" if several else ""
+            output_prefix = f"{self.outputs.names[output]}_" if several else ""
             for identifier in _as_list(wanted):
+                once = getattr(identifier, "of_all_heads", False)
+                if once and head:  # The first head has made it.
+                    continue
+                prefix = "" if head is None or once else f"head_{head}_"
+                prefix += output_prefix
                 name = self._free_name(prefix, _own_name(identifier), weighted)
                 metric = _make(identifier, name if prefix else None)
                 self.entries.append(_Entry(metric, name, output, head, weighted))
@@ -94,19 +130,6 @@ class MetricSet:
             free = f"{name}_{number}"
             number += 1
         return free
-
-
-def _values(prediction, entry, known):
-    """What a metric sees: in the form of the single model, of the ensemble or a head.
-
-    Args:
-        known: dict by output, in which all heads' values are kept for their metrics.
-    """
-    if entry.head is None:
-        return prediction.ensemble.values
-    if entry.output not in known:
-        known[entry.output] = tf.unstack(prediction.heads.values, axis=1)
-    return known[entry.output][entry.head]
 
 
 def accuracy(y_true, y_pred):
@@ -200,10 +223,17 @@ def _with_mask(values, weight, mask):
     if KERAS_3:
         values._keras_mask = mask
         return weight
-    mask = tf.cast(mask, values.dtype)
+    return _masked_weight(weight, mask, values.dtype)
+
+
+def _masked_weight(weight, mask, dtype):
+    """The sample weight, 0 where the mask is false: `[batch, …]`, as the mask."""
+    mask = tf.cast(mask, dtype)
     if weight is None:
         return mask
-    weight = tf.cast(weight, values.dtype)
+    weight = tf.cast(weight, dtype)
+    if weight.shape.rank > mask.shape.rank:
+        weight = weight[..., 0]
     for _ in range(mask.shape.rank - weight.shape.rank):
         weight = weight[..., tf.newaxis]
     return mask * weight

@@ -54,7 +54,8 @@ class EnsembleTrainer:
             loss_weights: list or dict of floats, one per output.
             metrics, weighted_metrics: metrics of the ensemble's prediction.
             head_metrics: metrics of every single head, logged as
-                `head_0_accuracy`, `head_1_accuracy`, ….
+                `head_0_accuracy`, `head_1_accuracy`, …; and of all heads together,
+                such as `eh.metrics.OracleAccuracy()`, logged once.
             gradient_accumulation_steps: int >= 1, the optimizer makes one step for so
                 many batches, by the mean of their gradients: for batches of equal
                 size the step that all of them together would give. Metrics and batch

@@ -2,10 +2,10 @@
 
 import tensorflow as tf
 
-from ensemble_heads.keras_api import keras
+from ensemble_heads.metrics.summed_metric import SummedMetric, add_to
 
 
-class ScoredMetric(keras.metrics.Metric):
+class ScoredMetric(SummedMetric):
     """Base of metrics that compare targets with scores; does nothing itself.
 
     Batches with bad values are counted in the state rather than raised at once, so
@@ -33,21 +33,6 @@ class ScoredMetric(keras.metrics.Metric):
             initializer="zeros",
             dtype="float64",
         )
-
-    def reset_state(self):
-        for variable in self.variables:  # Keras 2 would assign scalars
-            variable.assign(tf.zeros(variable.shape, variable.dtype))
-
-    def merge_state(self, metrics):
-        """Adds what other metrics of the same configuration have seen."""
-        for other in metrics:
-            if other.get_config() != {**self.get_config(), "name": other.name}:
-                raise ValueError(
-                    "`metrics` must have this metric's own configuration "
-                    f"{self.get_config()}. Received: {other.get_config()}"
-                )
-            for own, more in zip(self.variables, other.variables, strict=True):
-                _add_to(own, tf.convert_to_tensor(more))
 
     def _take(self, y_true, y_pred, sample_weight):
         """Checked input of one batch.
@@ -84,7 +69,7 @@ class ScoredMetric(keras.metrics.Metric):
     def _count_refused(self, *flags):
         """Counts a batch where any of the bool tensors, one per rule, is true."""
         found = tf.stack([tf.reduce_any(flag) for flag in flags])
-        _add_to(self._refused, tf.cast(found, tf.float64))
+        add_to(self._refused, tf.cast(found, tf.float64))
 
     def _checked(self, value):
         """The value in this metric's dtype, or what is to happen after bad input."""
@@ -117,15 +102,8 @@ class AveragedMetric(ScoredMetric):
         return self._checked(tf.math.divide_no_nan(total, count))
 
     def _add(self, values, weights):
-        _add_to(self._total, tf.reduce_sum(tf.cast(values, tf.float64) * weights))
-        _add_to(self._count, tf.reduce_sum(weights))
-
-
-def _add_to(variable, value):
-    if tf.distribute.in_cross_replica_context():  # has no `assign_add` in Keras 2
-        variable.assign(tf.convert_to_tensor(variable) + value)
-    else:
-        variable.assign_add(value)
+        add_to(self._total, tf.reduce_sum(tf.cast(values, tf.float64) * weights))
+        add_to(self._count, tf.reduce_sum(weights))
 
 
 def _check_shapes(labels, scores):

@@ -33,7 +33,12 @@ from ensemble_heads import (
 )
 from ensemble_heads.head_layouts import stacked_layers
 from ensemble_heads.keras_api import keras
-from ensemble_heads.metrics import pooled_precision, scored_metric
+from ensemble_heads.metrics import (
+    all_heads_metric,
+    pooled_precision,
+    scored_metric,
+    summed_metric,
+)
 from tests import small_models
 
 BATCH = 5
@@ -55,6 +60,28 @@ class LossCase:
     make: Callable
     call: Callable
     logits: tuple
+
+
+def rated():
+    """Multi-hot targets and scores that go with them."""
+    scores = np.random.normal(size=(BATCH, 7)).astype("float32")
+    noise = np.random.normal(size=scores.shape)
+    return (scores + noise > 0.5).astype("float32"), scores
+
+
+def rated_by_heads():
+    """Class numbers and scores of three heads that go with some of them."""
+    scores = np.random.normal(size=(BATCH, 3, 4)).astype("float32")
+    labels = np.argmax(scores[:, 1], axis=-1)
+    return (labels + (np.arange(BATCH) < 2)) % 4, scores
+
+
+@dataclasses.dataclass(frozen=True)
+class MetricCase:
+    """A metric: how to make it, and a batch of what it takes."""
+
+    make: Callable
+    batch: Callable = rated
 
 
 def draw(*shape):
@@ -215,20 +242,34 @@ LOSSES = {
     ),
 }
 METRICS = {
-    metrics.GlobalAveragePrecision: lambda: metrics.GlobalAveragePrecision(
-        top_k=3, max_examples=50, refresh=0
+    metrics.GlobalAveragePrecision: MetricCase(
+        lambda: metrics.GlobalAveragePrecision(top_k=3, max_examples=50, refresh=0)
     ),
-    metrics.MeanAveragePrecision: lambda: metrics.MeanAveragePrecision(
-        7, top_k=3, classes_without_positives="zero", max_examples=50, refresh=0
+    metrics.MeanAveragePrecision: MetricCase(
+        lambda: metrics.MeanAveragePrecision(
+            7, top_k=3, classes_without_positives="zero", max_examples=50, refresh=0
+        )
     ),
-    metrics.HitAtOne: metrics.HitAtOne,
-    metrics.PrecisionAtEqualRecall: lambda: metrics.PrecisionAtEqualRecall("skip"),
+    metrics.HitAtOne: MetricCase(metrics.HitAtOne),
+    metrics.PrecisionAtEqualRecall: MetricCase(
+        lambda: metrics.PrecisionAtEqualRecall("skip")
+    ),
+    **{
+        metric: MetricCase(lambda metric=metric: metric(0.4), rated_by_heads)
+        for metric in (
+            metrics.HeadDisagreement,
+            metrics.MeanHeadAccuracy,
+            metrics.OracleAccuracy,
+        )
+    },
 }
 # Classes to derive from, which do nothing by themselves.
 ABSTRACT = {
     scored_metric.AveragedMetric,
     scored_metric.ScoredMetric,
     pooled_precision.PooledPrecision,
+    summed_metric.SummedMetric,
+    all_heads_metric.AllHeadsMetric,
     ensemblers.Ensembler,
     ensemblers.FeatureGate,
     head_layouts.HeadLayout,

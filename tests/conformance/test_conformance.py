@@ -185,13 +185,6 @@ def test_loss_under_xla(case):
 # ---- Metrics
 
 
-def rated():
-    """Multi-hot targets and scores that go with them."""
-    scores = np.random.normal(size=(cases.BATCH, 7)).astype("float32")
-    noise = np.random.normal(size=scores.shape)
-    return (scores + noise > 0.5).astype("float32"), scores
-
-
 def stepping(metric, **options):
     @tf.function(**options)
     def step(targets, scores):
@@ -203,8 +196,8 @@ def stepping(metric, **options):
 
 @by_name(cases.METRICS)
 def test_metric_in_a_graph_of_unknown_batch(case):
-    metric, again = case(), case()
-    targets, scores = rated()
+    metric, again = case.make(), case.make()
+    targets, scores = case.batch()
     specs = cases.unknown_batch(targets), cases.unknown_batch(scores)
     step = stepping(metric, input_signature=specs)
     for rows in (slice(0, 1), slice(1, None)):
@@ -217,11 +210,11 @@ def test_metric_in_a_graph_of_unknown_batch(case):
 
 @by_name(cases.METRICS)
 def test_metric_config_round_trip(case):
-    metric = case()
+    metric = case.make()
     saved = keras.saving.serialize_keras_object(metric)
     again = keras.saving.deserialize_keras_object(saved)
     assert type(again) is type(metric) and again.get_config() == metric.get_config()
-    batch = rated()
+    batch = case.batch()
     for one in (metric, again):
         one.update_state(*batch)
     assert float(again.result()) == float(metric.result())
@@ -230,8 +223,8 @@ def test_metric_config_round_trip(case):
 @pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16])
 @by_name(cases.METRICS)
 def test_metric_of_narrow_scores_is_computed_in_full(case, dtype):
-    metric, wide = case(), case()
-    targets, scores = rated()
+    metric, wide = case.make(), case.make()
+    targets, scores = case.batch()
     low = tf.cast(scores, dtype)
     metric.update_state(tf.cast(targets, dtype), low)
     wide.update_state(targets, tf.cast(low, tf.float32))
@@ -241,8 +234,8 @@ def test_metric_of_narrow_scores_is_computed_in_full(case, dtype):
 
 @by_name(cases.METRICS)
 def test_metric_under_xla(case):
-    metric, again = case(), case()
-    targets, scores = rated()
+    metric, again = case.make(), case.make()
+    targets, scores = case.batch()
     again.update_state(targets, scores)
     step = stepping(metric, jit_compile=True)
     value = step(tf.constant(targets), tf.constant(scores))

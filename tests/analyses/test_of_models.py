@@ -1,0 +1,159 @@
+"""Analyses that need the model itself: cost, perturbed weights, and training live."""
+
+import numpy as np
+import numpy.testing as npt
+import pytest
+import tensorflow as tf
+
+import ensemble_heads as eh
+from ensemble_heads import analyses
+from ensemble_heads.analyses import perturbation
+from tests import small_models
+
+
+def settled(num_heads=3, **kwargs):
+    model = small_models.dense_model(num_heads, **kwargs)
+    return model, small_models.classification_data(20)
+
+
+# ---- Any-time evaluation
+
+
+@pytest.mark.parametrize("make", [settled, lambda: (small_models.dense_tree(), None)])
+def test_any_time_costs_the_trunk_and_the_heads_so_far(make):
+    model, _ = make()
+    data = small_models.classification_data(20)
+    said = analyses.collect(model, data, verbose=0)
+    found = analyses.evaluate_any_time(model, said, order=[2, 0, 1])
+    npt.assert_array_equal(found.heads, [1, 2, 3])
+    for i, order in enumerate([[2], [2, 0], [2, 0, 1]]):
+        part = model.select_heads(order)
+        assert found.flops[i] == eh.profile(part).flops
+        assert found.parameters[i] == eh.profile(part).parameters
+        classes = part.predict(data[0], verbose=0).argmax(axis=-1)
+        npt.assert_allclose(found.accuracies[i], np.mean(classes == data[1]))
+    assert found.flops[-1] == eh.profile(model).flops
+
+
+def test_any_time_by_hand():
+    model, data = settled(2)
+    said = analyses.collect(model, data, verbose=0)
+    found = analyses.evaluate_any_time(model, said, sizes=[1])
+    trunk, head = 6 * 7 + 7, 7 * 5 + 5 + 5 * 4 + 4
+    npt.assert_array_equal(found.parameters, [trunk + head])
+    with pytest.raises(ValueError, match="`order` must name"):
+        analyses.evaluate_any_time(model, said, order=[0, 0])
+    with pytest.raises(ValueError, match="`sizes` must be"):
+        analyses.evaluate_any_time(model, said, sizes=[3])
+
+
+# ---- Width of the optimum
+
+
+def bits(model):
+    return [np.asarray(w).tobytes() for w in model.get_weights()]
+
+
+def test_perturbed_weights_are_a_step_away_and_come_back(monkeypatch):
+    model, data = settled()
+    before, original = bits(model), [v.numpy() for v in model.trainable_variables]
+    seen = []
+    measure = perturbation._measure
+
+    def spy(predictions):
+        seen.append([v.numpy() for v in model.trainable_variables])
+        return measure(predictions)
+
+    monkeypatch.setattr(perturbation, "_measure", spy)
+    found = analyses.optimum_width(model, data, [0.0, 0.5, 3.0], directions=2, seed=4)
+    assert bits(model) == before
+    steps = [
+        np.concatenate([(a - b).ravel() for a, b in zip(now, original)]) for now in seen
+    ]
+    lengths = [np.linalg.norm(step) for step in steps]
+    npt.assert_allclose(lengths, [0, 0.5, 3.0] * 2, rtol=1e-4)
+    npt.assert_allclose(steps[1] / 0.5, steps[2] / 3.0, atol=1e-5)  # one direction
+    assert abs(steps[2] @ steps[5]) < 0.8 * 9  # and another one
+    here = analyses.collect(model, data, verbose=0)
+    npt.assert_allclose(
+        found.losses[0], analyses.ambiguity(here).ensemble_loss, rtol=1e-6
+    )
+    npt.assert_allclose(found.errors[0], 1 - analyses.accuracies(here).ensemble)
+    model.set_weights(seen[5])  # The dense model has no other weights.
+    there = analyses.collect(model, data, verbose=0)
+    loss = analyses.ambiguity(there).ensemble_loss
+    npt.assert_allclose(found.losses[2, 1], loss, rtol=1e-6)
+    assert found.losses[2, 1] != found.losses[2, 0]
+
+
+def test_weights_come_back_after_an_error(monkeypatch):
+    model, data = settled()
+    before, calls = bits(model), []
+
+    def fail(_):
+        calls.append(bits(model))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return 0.0, 0.0
+
+    monkeypatch.setattr(perturbation, "_measure", fail)
+    with pytest.raises(KeyboardInterrupt):
+        analyses.optimum_width(model, data, [0.0, 2.0])
+    assert calls[0] == before != calls[1] and bits(model) == before
+
+
+def test_bad_perturbations():
+    model, data = settled()
+    with pytest.raises(ValueError, match="`distances` must be"):
+        analyses.optimum_width(model, data, [np.inf])
+    with pytest.raises(ValueError, match="`directions` must be"):
+        analyses.optimum_width(model, data, directions=0)
+
+
+# ---- Live
+
+
+def scalars(folder):
+    """{tag: {step: value}} of TensorBoard's files."""
+    found = {}
+    for path in folder.glob("events.*"):
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                steps = found.setdefault(value.tag, {})
+                steps[event.step] = float(tf.make_ndarray(value.tensor))
+    return found
+
+
+def test_monitor_tells_logs_and_tensorboard(tmp_path):
+    model, data = settled()
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    monitor = analyses.HeadMonitor(data, log_dir=tmp_path, every=2)
+    logs = model.fit(*data, epochs=4, verbose=0, callbacks=[monitor]).history
+    assert monitor.epochs == [1, 3] and len(monitor.history) == 2
+    written = scalars(tmp_path)
+    for found, epoch in zip(monitor.history, (0, 2)):
+        accuracies = 1 - found.head_errors
+        expected = {
+            "val_module_dominance": found.lead,
+            "val_head_accuracy_mean": accuracies.mean(),
+            "val_head_accuracy_min": accuracies.min(),
+            "val_head_accuracy_max": accuracies.max(),
+        }
+        for name, value in expected.items():
+            npt.assert_allclose(logs[name][epoch : epoch + 2], [value] * 2)
+            npt.assert_allclose(written[name][epoch], value, rtol=1e-6)
+        for head, error in enumerate(found.head_errors):
+            tag = f"val_head_error/{head}"
+            npt.assert_allclose(written[tag][epoch], error, rtol=1e-6)
+    assert "val_head_disagreement" in logs and "val_head_disagreement" in written
+
+
+def test_monitor_sees_the_epoch_that_has_just_ended():
+    model, data = settled()
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    monitor = analyses.HeadMonitor(data)
+    model.fit(*data, epochs=2, verbose=0, callbacks=[monitor])
+    now = analyses.module_dominance(analyses.collect(model, data, verbose=0))
+    npt.assert_array_equal(monitor.history[-1].head_errors, now.head_errors)
+    with pytest.raises(ValueError, match="`every` must be"):
+        analyses.HeadMonitor(data, every=0)
