@@ -6,7 +6,8 @@ The public surface, by task:
 * put together what was trained apart: `combine`, `Snapshots`
 * train: `losses`, `ensemblers`
 * detect: `detection`
-* measure: `metrics`, `analyses`, `profile`, `fold_batch_norm`, `unfolded_batch_norms`
+* measure: `metrics`, `analyses`, `report`, `profile`, `fold_batch_norm`,
+  `unfolded_batch_norms`
 * serve: `greedy_heads`, `export`
 """
 
@@ -22,6 +23,7 @@ from ensemble_heads.head_selection import greedy_heads
 from ensemble_heads.multi_head_model import MultiHeadModel
 from ensemble_heads.multi_head_wrapper import MultiHeadWrapper
 from ensemble_heads.profiling import Profile, profile
+from ensemble_heads.reporting import report
 from ensemble_heads.snapshots import Snapshots
 from ensemble_heads.strategies import strategy
 from ensemble_heads.surgery import multi_head
@@ -47,6 +49,7 @@ __all__ = [
     "metrics",
     "multi_head",
     "profile",
+    "report",
     "strategy",
     "unfolded_batch_norms",
     "width_rule",

@@ -26,13 +26,16 @@ def confusion_matrices(predictions):
     ).reshape(-1, classes, classes)
 
 
-def plot_confusion_matrices(matrices, heads=None, title="Confusion matrices"):
+def plot_confusion_matrices(
+    matrices, heads=None, title="Confusion matrices", max_columns=4
+):
     """A panel for every head: rows are true classes and sum to 1, as in Figure 10.
 
     Args:
         matrices: `[heads, classes, classes]`, as `confusion_matrices` returns them.
         heads: list of int, the heads to show. Default: the first four, as the paper.
         title: str.
+        max_columns: int, panels in a row.
 
     Returns:
         matplotlib `Figure`.
@@ -41,7 +44,7 @@ def plot_confusion_matrices(matrices, heads=None, title="Confusion matrices"):
         Webb et al. 2019, arXiv:1902.04422, Figure 10.
     """
     heads = list(range(min(4, len(matrices)))) if heads is None else list(heads)
-    columns = min(4, len(heads))
+    columns = min(max_columns, len(heads))
     rows = math.ceil(len(heads) / columns)
     figure = new_figure(1.5 + 2.6 * columns, 1.0 + 2.4 * rows)
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import numpy.testing as npt
 import pytest
+from matplotlib._pylab_helpers import Gcf
 from matplotlib.figure import Figure
 
 from ensemble_heads import analyses
@@ -21,7 +22,7 @@ def drawn(figure, path):
     assert isinstance(figure, Figure)
     figure.savefig(path / "plot.png", dpi=40)
     figure.savefig(path / "plot.svg")
-    assert "matplotlib.pyplot" not in sys.modules
+    assert not Gcf.figs  # pyplot's list of all figures
     return figure
 
 
