@@ -120,6 +120,8 @@ def _of_one_class(said, class_names):
         ["agreement with the ensemble", f"{dominance.agreement.max():.2%} at most"],
     ]
     shares = analyses.class_assignment(said)
+    winners = analyses.plot_class_assignment(shares, class_names)
+    winners.set_figwidth(_FIGURE_SIZE[0])
     return [
         Section(
             "Accuracy and dominance",
@@ -135,7 +137,7 @@ def _of_one_class(said, class_names):
         Section(
             "Heads that win a class",
             "Shares of a class's examples on which a head has the lowest loss.",
-            figure=analyses.plot_class_assignment(shares, class_names),
+            figure=winners,
         ),
         Section(
             "Confusion",

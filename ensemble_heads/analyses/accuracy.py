@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from ensemble_heads.analyses.figures import one_panel
+from ensemble_heads.analyses.figures import legend_below, one_panel
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,5 +68,5 @@ def plot_accuracies(result, title="Accuracies"):
         )
     axes.set_ylim(0, 100)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(loc="lower right")
+    legend_below(axes)
     return figure

@@ -89,6 +89,7 @@ def plot_any_time(results, title="Accuracy against FLOPs"):
             axes.annotate(
                 str(heads), place, xytext=(4, 4), textcoords="offset points", fontsize=8
             )
+    axes.margins(x=0.1)
     if isinstance(results, dict):
         axes.legend()
     return figure

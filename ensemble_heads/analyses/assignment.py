@@ -48,7 +48,7 @@ def plot_class_assignment(shares, class_names=None, title="Heads that win a clas
         max(4.0, min(12.0, 2 + 0.5 * heads)), max(3.0, 1 + 0.3 * classes)
     )
     axes = figure.subplots()
-    image = heat_map(axes, shares)
+    image = heat_map(axes, shares, highest=np.nanmax(shares))
     if class_names is not None:
         axes.set_yticks(range(classes), labels=class_names)
     axes.xaxis.get_major_locator().set_params(integer=True)

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from ensemble_heads.analyses.figures import one_panel
+from ensemble_heads.analyses.figures import legend_below, one_panel
 from ensemble_heads.analyses.head_predictions import log_odds_parts, log_probabilities
 
 
@@ -74,7 +74,7 @@ def plot_ambiguity(result, title="Losses of the heads and of their ensemble"):
         whole, mean, color="grey", alpha=0.2, label=f"ambiguity {result.ambiguity:.3f}"
     )
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend()
+    legend_below(axes)
     return figure
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from ensemble_heads.analyses.figures import one_panel
+from ensemble_heads.analyses.figures import legend_below, one_panel
 from ensemble_heads.analyses.head_predictions import log_odds_parts, log_probabilities
 
 
@@ -66,7 +66,7 @@ def plot_output_entropies(result, title="Entropy of predictions"):
     axes.bar(range(len(result.heads)), np.sort(result.heads), label="heads")
     axes.axhline(result.ensemble, color="C2", linestyle="--", label="ensemble")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend()
+    legend_below(axes)
     return figure
 
 

@@ -31,20 +31,17 @@ def one_panel(title, xlabel, ylabel, width=6.0, height=4.0):
     return figure, axes
 
 
-def heat_map(axes, shares, names=None):
-    """A matrix of numbers in [0, 1] as colours, rows from the top.
-
-    Args:
-        axes: matplotlib axes.
-        shares: `[rows, columns]`.
-        names: pair of lists of str, of rows and columns. Default: their numbers.
+def heat_map(axes, shares, highest=1.0):
+    """A matrix of numbers from 0 to `highest` as colours, rows from the top.
 
     Returns:
         What a colour bar is made from.
     """
-    image = axes.imshow(shares, vmin=0.0, vmax=1.0, cmap="viridis", aspect="auto")
-    if names is not None:
-        rows, columns = names
-        axes.set_yticks(range(len(rows)), labels=rows)
-        axes.set_xticks(range(len(columns)), labels=columns)
-    return image
+    return axes.imshow(shares, vmin=0.0, vmax=highest, cmap="viridis", aspect="auto")
+
+
+def legend_below(axes):
+    """A legend under the panel, where it hides nothing."""
+    axes.figure.legend(
+        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=2
+    )

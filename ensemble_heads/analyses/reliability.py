@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from ensemble_heads.analyses.figures import one_panel
+from ensemble_heads.analyses.figures import legend_below, one_panel
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,5 +85,5 @@ def plot_calibration(result, title="Calibration"):
     axes.plot(result.confidences, result.accuracies, "o", color="C1", label="bins")
     axes.plot([0, 1], [0, 1], "--", color="grey", label="calibrated")
     axes.set(xlim=(0, 1), ylim=(0, 1))
-    axes.legend(loc="upper left")
+    legend_below(axes)
     return figure

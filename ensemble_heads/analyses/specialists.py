@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from ensemble_heads.analyses.figures import one_panel
+from ensemble_heads.analyses.figures import legend_below, one_panel
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -95,7 +95,7 @@ def plot_specialists(results, title="Specialist and random sub-ensembles"):
         axes.bar(places + offset, scores, width=0.4, label=kind)
     axes.set_xticks(places, labels=[str(label) for label in results])
     axes.set_ylim(0, 1)
-    axes.legend(loc="lower right")
+    legend_below(axes)
     return figure
 
 
