@@ -62,17 +62,13 @@ def drop_heads(predictions, dropped=None, draws=20, seed=0):
     if draws < 1:
         raise ValueError(f"`draws` must be at least 1. Received: draws={draws}")
     generator = np.random.default_rng(seed)
-    found = np.empty([len(dropped), draws])
-    for row, number in enumerate(dropped):
-        for draw in range(draws):
-            if number == 0 and draw:
-                found[row, draw] = found[row, 0]  # There is only one way.
-                continue
-            kept = np.sort(generator.permutation(heads)[number:])
-            found[row, draw] = np.mean(
-                predictions.classes_of(kept) == predictions.labels
-            )
-    return DroppedHeads(dropped, found)
+    kept = [
+        np.sort(generator.permutation(heads)[number:])
+        for number in dropped
+        for _ in range(draws)
+    ]
+    right = predictions.classes_of(kept) == predictions.labels
+    return DroppedHeads(dropped, right.mean(axis=1).reshape(-1, draws))
 
 
 def plot_dropped_heads(results, title="Accuracy as heads are dropped at random"):

@@ -10,6 +10,8 @@ from ensemble_heads.predictions import Prediction
 
 LINKS = ("softmax", "sigmoid")
 
+_MOST_NUMBERS = 2**25  # at once, in the means of many groups of heads
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class HeadPredictions:
@@ -112,10 +114,35 @@ class HeadPredictions:
             return _as_two_classes(_combined(self.ensembler, some))
         return _combined(self.ensembler, Prediction(logits, self.link, self.form))
 
-    def classes_of(self, heads):
-        """int64 `[examples]`, as `ensemble_classes`, of some heads alone."""
+    def classes_of(self, groups):
+        """int64 `[groups, examples]`, as `ensemble_classes`, of some heads alone.
+
+        Args:
+            groups: list of lists of int, the heads of each ensemble.
+
+        Raises:
+            ValueError: as `logits_of`.
+        """
         self.require_one_class("`classes_of`")
-        return np.argmax(self.logits_of(heads), axis=-1)
+        self.require_free_ensembler()
+        if type(self.ensembler) is not ensemblers.Mean:
+            return np.array([np.argmax(self.logits_of(g), axis=-1) for g in groups])
+        # A matrix product makes many means at once. The greatest mean probability
+        # needs no logarithms: it is at least 1 / classes.
+        of_logits = self.ensembler.of == "logits"
+        terms = self.head_logits if of_logits else self.head_probabilities
+        terms = np.moveaxis(terms, 1, 0).reshape(self.num_heads, -1)
+        shares = np.zeros([len(groups), self.num_heads], "float32")
+        for row, group in zip(shares, groups):
+            row[np.asarray(group)] = 1 / len(group)
+        rows = max(1, _MOST_NUMBERS // terms.shape[1])
+        shape = -1, self.num_examples, self.num_classes
+        return np.concatenate(
+            [
+                (shares[i : i + rows] @ terms).reshape(shape).argmax(axis=-1)
+                for i in range(0, len(groups), rows)
+            ]
+        )
 
     def require_free_ensembler(self):
         """Raises ValueError if the ensembler is not known or has weights."""

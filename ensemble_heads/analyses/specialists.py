@@ -67,8 +67,7 @@ def find_specialists(validation, test, size=1, candidates=200, seed=0):
             f"Received: size={size}, candidates={candidates}"
         )
     groups = _groups(heads, size, candidates, seed)
-    on_validation = np.array([_f1_scores(validation, group) for group in groups])
-    on_test = np.array([_f1_scores(test, group) for group in groups])
+    on_validation, on_test = _f1_scores(validation, groups), _f1_scores(test, groups)
     best = np.argmax(on_validation, axis=0)
     return Specialists(
         size=size,
@@ -110,14 +109,22 @@ def _groups(heads, size, candidates, seed):
     return [sorted(map(int, draw)) for draw in draws]
 
 
-def _f1_scores(predictions, group):
-    """float64 `[classes]`, F1 of a sub-ensemble in every one-vs-all problem."""
-    classes = np.arange(predictions.num_classes)
+def _f1_scores(predictions, groups):
+    """float64 `[groups, classes]`, F1 of sub-ensembles in every one-vs-all problem."""
     if predictions.link == "softmax":
-        said = predictions.classes_of(group)[:, np.newaxis] == classes
+        classes = np.arange(predictions.num_classes)
         true = predictions.labels[:, np.newaxis] == classes
+        answers = (
+            said[:, np.newaxis] == classes for said in predictions.classes_of(groups)
+        )
     else:
-        said, true = predictions.logits_of(group) > 0, predictions.labels
+        true = predictions.labels
+        answers = (predictions.logits_of(group) > 0 for group in groups)
+    return np.array([_f1(said, true) for said in answers])
+
+
+def _f1(said, true):
+    """F1 of yes and no, bool `[examples, classes]`, for each class."""
     found = np.sum(said & true, axis=0)
     total = np.sum(said, axis=0) + np.sum(true, axis=0)
     return np.where(total > 0, 2 * found / np.maximum(total, 1), 0.0)

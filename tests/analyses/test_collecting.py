@@ -33,7 +33,7 @@ def test_collected_predictions_are_those_of_the_heads(of):
     whole = model.predict(x, verbose=0)
     npt.assert_allclose(said.ensemble_probabilities, whole, atol=1e-6)
     some = model.select_heads([2, 0]).predict(x, verbose=0)
-    npt.assert_array_equal(said.classes_of([2, 0]), some.argmax(axis=-1))
+    npt.assert_array_equal(said.classes_of([[2, 0]])[0], some.argmax(axis=-1))
     assert said.head_logits.dtype == said.ensemble_logits.dtype == np.float32
 
 
@@ -77,7 +77,7 @@ def test_one_sigmoid_unit_is_two_classes(of):
     whole = model.predict(x, verbose=0)[:, 0]
     npt.assert_allclose(said.ensemble_probabilities[:, 1], whole, atol=1e-6)
     some = model.select_heads([0, 2]).predict(x, verbose=0)[:, 0]
-    npt.assert_array_equal(said.classes_of([0, 2]), some > 0.5)
+    npt.assert_array_equal(said.classes_of([[0, 2]])[0], some > 0.5)
     loss = keras.losses.binary_crossentropy(labels[:, None], whole[:, None])
     found = analyses.ambiguity(said).ensemble_loss
     npt.assert_allclose(found, np.mean(loss), rtol=1e-4)

@@ -5,9 +5,12 @@ import itertools
 import numpy as np
 import numpy.testing as npt
 import pytest
+import tensorflow as tf
 
 import ensemble_heads as eh
 from ensemble_heads import analyses
+from ensemble_heads.analyses import head_predictions
+from ensemble_heads.keras_api import keras
 from tests import small_models
 
 EXAMPLES, HEADS, CLASSES = 40, 5, 4
@@ -50,6 +53,29 @@ def test_ensembles_are_the_means_that_the_ensembler_takes(of):
         whole, part = ensemble_by_hand(logits, of), ensemble_by_hand(logits[some], of)
         npt.assert_allclose(said.ensemble_probabilities[i], whole, rtol=1e-5)
         npt.assert_allclose(softmax(said.logits_of(some)[i]), part, rtol=1e-5)
+
+
+@pytest.mark.parametrize("of", ["probabilities", "logits"])
+def test_many_ensembles_at_once(of, monkeypatch):
+    said, groups = made(of), [[3, 1], [0], [4, 2, 1]]
+    expected = [
+        [np.argmax(ensemble_by_hand(z[group], of)) for z in said.head_logits]
+        for group in groups
+    ]
+    npt.assert_array_equal(said.classes_of(groups), expected)
+    monkeypatch.setattr(head_predictions, "_MOST_NUMBERS", 1)  # one at a time
+    npt.assert_array_equal(said.classes_of(groups), expected)
+
+
+def test_an_ensembler_of_ones_own_without_weights():
+    class Highest(keras.layers.Layer):
+        def call(self, inputs):
+            return tf.reduce_max(inputs, axis=1)
+
+    labels, logits = np.zeros(9), np.random.normal(size=(9, 3, 4))
+    said = analyses.HeadPredictions.from_logits(labels, logits, ensembler=Highest())
+    expected = softmax(logits[:, [0, 2]]).max(axis=1).argmax(axis=-1)
+    npt.assert_array_equal(said.classes_of([[0, 2]])[0], expected)
 
 
 def test_ensembles_of_heads_that_are_entirely_sure():
