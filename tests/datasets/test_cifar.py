@@ -81,6 +81,7 @@ def test_bad_binary_files_are_named(tmp_path):
         (tar({"cifar-10-batches-bin/test_batch.bin": b"x" * 10})[:-30], "must be a"),
         (b"no archive", "must be an archive"),
     ],
+    ids=["other files", "cut short", "no archive"],
 )
 def test_bad_archives_are_named(tmp_path, data, message):
     (tmp_path / "cifar-10-binary.tar.gz").write_bytes(data)
