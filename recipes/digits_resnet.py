@@ -24,9 +24,9 @@ network of the same seed in brackets; preset demo, 3 seeds, 2-core CPU, three mi
 
                    TensorFlow 2.15                  TensorFlow 2.21
     single network 98.00 ± 0.19                     98.07 ± 0.04
-    lambda = 0     98.25 ± 0.09 (+0.26 ± 0.14)      98.30 ± 0.15 (+0.23 ± 0.19)
-    lambda = -1.5  98.02 ± 0.11 (+0.03 ± 0.09)      98.20 ± 0.33 (+0.13 ± 0.38)
-    mu = 3         98.23 ± 0.24 (+0.23 ± 0.04)      98.38 ± 0.09 (+0.31 ± 0.13)
+    lambda = 0     98.07 ± 0.15 (+0.08 ± 0.29)      98.36 ± 0.26 (+0.28 ± 0.30)
+    lambda = -1.5  98.05 ± 0.11 (+0.05 ± 0.11)      98.10 ± 0.30 (+0.03 ± 0.34)
+    mu = 3         98.23 ± 0.20 (+0.23 ± 0.04)      98.30 ± 0.04 (+0.23 ± 0.09)
 
 Preset methods: the table in README.md.
 """
