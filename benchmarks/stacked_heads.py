@@ -22,11 +22,8 @@ Writes benchmarks/results/stacked_heads_<TensorFlow line>.csv.
 """
 
 import dataclasses
-import gc
 import os
-import statistics
 import sys
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout
@@ -36,16 +33,15 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
 from rich.console import Console
-from rich.progress import track
 
 import ensemble_heads as eh
-from benchmarks import recording
+from benchmarks import paired_timing, recording
+from benchmarks.paired_timing import CLOCKS
 from ensemble_heads import provenance
 from ensemble_heads.keras_api import keras
 
 GOAL = 1.3
 SAME = 1.05
-CLOCKS = {"seconds": time.perf_counter, "cpu_seconds": time.process_time}
 COMPILED = {"graph": False, "xla": True}
 
 FLAGS = flags.FLAGS
@@ -170,31 +166,12 @@ def measure(subjects, rounds, warm_up):
         rounds, warm_up: int, rounds that count and rounds before them.
 
     Returns:
-        {name: {one of `CLOCKS`: list of (its seconds, those of the first)}}.
+        As `paired_timing.measure`, by the subjects' names.
     """
-    first, *others = subjects
-    pairs = {one.name: {clock: [] for clock in CLOCKS} for one in others}
-    gc.collect()
-    gc.disable()  # it would strike one of them
-    try:
-        label = f"{first.part}, {first.compiled}"
-        for number in track(range(-warm_up, rounds), label, transient=True):
-            for one in others:
-                order = (one, first) if number % 2 else (first, one)
-                took = {subject.name: _timed(subject.step) for subject in order}
-                for clock in CLOCKS if number >= 0 else ():
-                    pair = took[one.name][clock], took[first.name][clock]
-                    pairs[one.name][clock].append(pair)
-    finally:
-        gc.enable()
-    return pairs
-
-
-def _timed(step):
-    """{one of `CLOCKS`: seconds that a call takes}."""
-    begin = {clock: read() for clock, read in CLOCKS.items()}
-    step()
-    return {clock: read() - begin[clock] for clock, read in CLOCKS.items()}
+    first = subjects[0]
+    steps = {subject.name: subject.step for subject in subjects}
+    label = f"{first.part}, {first.compiled}"
+    return paired_timing.measure(steps, first.name, label, rounds, warm_up)
 
 
 def summarise(subjects, pairs):
@@ -209,12 +186,8 @@ def summarise(subjects, pairs):
         fields = ("part", "name", "compiled", "execution", "against")
         line = {field: getattr(one, field) for field in fields}
         for clock in CLOCKS:
-            if one.name in pairs:
-                own = pairs[one.name][clock]
-            else:
-                own = [(base, base) for p in pairs.values() for _, base in p[clock]]
-            line[clock] = statistics.median(took for took, _ in own)
-            line[f"{clock}_ratio"] = statistics.median(a / b for a, b in own)
+            seconds, ratio = paired_timing.medians(pairs, one.name, clock)
+            line[clock], line[f"{clock}_ratio"] = seconds, ratio
         lines.append(line)
     return lines
 

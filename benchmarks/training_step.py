@@ -26,12 +26,9 @@ and of seconds of CPU time in all threads. The first rounds warm up and do not c
 Writes benchmarks/results/training_step_<TensorFlow line>.csv.
 """
 
-import gc
 import itertools
 import os
-import statistics
 import sys
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout
@@ -41,11 +38,11 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
 from rich.console import Console
-from rich.progress import track
 
 import ensemble_heads as eh
 import zoo
-from benchmarks import recording
+from benchmarks import paired_timing, recording
+from benchmarks.paired_timing import CLOCKS
 from ensemble_heads import provenance
 from ensemble_heads.keras_api import keras
 
@@ -53,7 +50,6 @@ GOAL = 1.05
 SINGLE = "single"
 HEADS = "two heads, "
 KINDS = ("training", "inference")
-CLOCKS = {"seconds": time.perf_counter, "cpu_seconds": time.process_time}
 
 FLAGS = flags.FLAGS
 
@@ -128,30 +124,10 @@ def measure(compared, kind, rounds, warm_up):
         rounds, warm_up: int, rounds that count and rounds before them.
 
     Returns:
-        {name of another: {one of `CLOCKS`: list of (its seconds, the single network's),
-        one pair per round that counts}}.
+        As `paired_timing.measure`.
     """
-    names = [name for name in compared if name != SINGLE]
-    pairs = {name: {clock: [] for clock in CLOCKS} for name in names}
-    gc.collect()
-    gc.disable()  # it would strike one of them
-    try:
-        for number in track(range(-warm_up, rounds), f"{kind:9}", transient=True):
-            for name in names:
-                order = (name, SINGLE) if number % 2 else (SINGLE, name)
-                took = {one: _timed(getattr(compared[one], kind)) for one in order}
-                for clock in CLOCKS if number >= 0 else ():
-                    pairs[name][clock].append((took[name][clock], took[SINGLE][clock]))
-    finally:
-        gc.enable()
-    return pairs
-
-
-def _timed(step):
-    """{one of `CLOCKS`: seconds that a call takes}."""
-    begin = {clock: read() for clock, read in CLOCKS.items()}
-    step()
-    return {clock: read() - begin[clock] for clock, read in CLOCKS.items()}
+    steps = {name: getattr(subject, kind) for name, subject in compared.items()}
+    return paired_timing.measure(steps, SINGLE, f"{kind:9}", rounds, warm_up)
 
 
 def summarise(compared, pairs):
@@ -171,15 +147,8 @@ def summarise(compared, pairs):
             "flop_ratio": subject.flops / compared[SINGLE].flops,
         }
         for kind, clock in itertools.product(KINDS, CLOCKS):
-            if name == SINGLE:
-                of_others = [pairs[kind][other][clock] for other in pairs[kind]]
-                own = [(single, single) for some in of_others for _, single in some]
-            else:
-                own = pairs[kind][name][clock]
-            line[f"{kind}_{clock}"] = statistics.median(one for one, _ in own)
-            line[f"{kind}_{clock}_ratio"] = statistics.median(
-                one / single for one, single in own
-            )
+            seconds, ratio = paired_timing.medians(pairs[kind], name, clock)
+            line[f"{kind}_{clock}"], line[f"{kind}_{clock}_ratio"] = seconds, ratio
         line["training_seconds_ratio_per_flop_ratio"] = (
             line["training_seconds_ratio"] / line["flop_ratio"]
         )

@@ -45,6 +45,7 @@ from rich.progress import track
 
 import zoo
 from benchmarks import recording
+from benchmarks.paired_timing import CLOCKS
 from datasets import synthetic, youtube8m
 from ensemble_heads import provenance
 from ensemble_heads.keras_api import keras
@@ -53,7 +54,6 @@ GOAL = 8.0
 SHARE_GOAL = 0.1
 REFERENCE = "reference"
 FRAMES = 25
-CLOCKS = {"seconds": time.perf_counter, "cpu_seconds": time.process_time}
 
 FLAGS = flags.FLAGS
 

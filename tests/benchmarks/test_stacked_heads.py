@@ -4,6 +4,7 @@ import csv
 
 import pytest
 
+from benchmarks import paired_timing
 from benchmarks import stacked_heads as benchmark
 
 
@@ -19,7 +20,7 @@ def subject(name, seconds, world, part="many", against="one network"):
 def lines(monkeypatch):
     world = {"now": 0.0, "order": []}
     monkeypatch.setattr(
-        benchmark, "CLOCKS", dict.fromkeys(benchmark.CLOCKS, lambda: world["now"])
+        paired_timing, "CLOCKS", dict.fromkeys(benchmark.CLOCKS, lambda: world["now"])
     )
     found = []
     for part, base, others in (

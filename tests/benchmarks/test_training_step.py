@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from benchmarks import paired_timing
 from benchmarks import training_step as benchmark
 
 
@@ -30,7 +31,7 @@ class Fake:
 def measured(monkeypatch):
     world = SimpleNamespace(now=0.0, order=[])
     clocks = {"seconds": lambda: world.now, "cpu_seconds": time.process_time}
-    monkeypatch.setattr(benchmark, "CLOCKS", clocks)
+    monkeypatch.setattr(paired_timing, "CLOCKS", clocks)
     compared = {
         name: Fake(name, flops, seconds, world)
         for name, flops, seconds in [
