@@ -3,12 +3,12 @@
 import tensorflow as tf
 
 from ensemble_heads.metrics.average_precision import average_precisions
+from ensemble_heads.metrics.buffered_metric import BufferedMetric
 from ensemble_heads.metrics.entry_buffer import EntryBuffer
 from ensemble_heads.metrics.ranking import best_classes
-from ensemble_heads.metrics.scored_metric import ScoredMetric
 
 
-class PooledPrecision(ScoredMetric):
+class PooledPrecision(BufferedMetric):
     """Base of metrics over the pooled best predictions; does nothing itself.
 
     Args:
@@ -57,26 +57,7 @@ class PooledPrecision(ScoredMetric):
             value = self._buffer.running(self._value, self.refresh)
         else:
             value = self._value(*self._buffer.read())
-        overflows = self._buffer.overflows()
-        if tf.executing_eagerly() and overflows:
-            raise ValueError(
-                f"Metric `{self.name}`: `max_examples` must be at least the number of "
-                "examples that a replica sees between two resets. Received: "
-                f"max_examples={self.max_examples}, and more examples than that"
-            )
-        nan = tf.constant(float("nan"), tf.float64)
-        return self._checked(tf.where(overflows, nan, value))
-
-    def reset_state(self):
-        super().reset_state()
-        self._buffer.reset()
-
-    def merge_state(self, metrics):
-        super().merge_state(metrics)
-        for other in metrics:
-            columns, filled, totals = other._buffer.read()
-            columns = [tf.boolean_mask(column, filled) for column in columns]
-            self._buffer.append(columns, totals)
+        return self._complete(value)
 
     def get_config(self):
         own = ("top_k", "max_examples", "refresh")

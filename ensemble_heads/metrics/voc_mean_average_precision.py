@@ -9,15 +9,15 @@ from ensemble_heads.detection.boxes import (
 )
 from ensemble_heads.keras_api import register
 from ensemble_heads.metrics.average_precision import by_threshold, cumsum_within
+from ensemble_heads.metrics.buffered_metric import BufferedMetric
 from ensemble_heads.metrics.entry_buffer import EntryBuffer
 from ensemble_heads.metrics.mean_average_precision import EMPTY
-from ensemble_heads.metrics.scored_metric import ScoredMetric
 
 _RECALLS = 11  # 0, 0.1, … 1
 
 
 @register
-class VOCMeanAveragePrecision(ScoredMetric):
+class VOCMeanAveragePrecision(BufferedMetric):
     """Eleven-point interpolated average precision of each class, averaged.
 
     A detection takes the object of its image and class that it overlaps most. If their
@@ -68,6 +68,8 @@ class VOCMeanAveragePrecision(ScoredMetric):
         "classes must be from 0 to `num_classes` - 1, or -1 for padding",
         "boxes must be finite",
     )
+
+    unit = "images"
 
     def __init__(
         self,
@@ -162,32 +164,13 @@ class VOCMeanAveragePrecision(ScoredMetric):
             known = tf.cast(positives > 0, precisions.dtype)
             total = tf.reduce_sum(known)
             value = tf.math.divide_no_nan(tf.reduce_sum(precisions), total)
-        overflows = self._buffer.overflows()
-        if tf.executing_eagerly() and overflows:
-            raise ValueError(
-                f"Metric `{self.name}`: `max_images` must be at least the number of "
-                "images that a replica sees between two resets. Received: "
-                f"max_images={self.max_images}, and more images than that"
-            )
-        nan = tf.constant(float("nan"), tf.float64)
-        return self._checked(tf.where(overflows, nan, value))
+        return self._complete(value)
 
     def class_results(self):
         """float64 `[num_classes]`: average precisions, NaN where there is no object."""
         precisions, positives = self._by_class()
         nan = tf.constant(float("nan"), tf.float64)
         return tf.where(positives > 0, precisions, nan)
-
-    def reset_state(self):
-        super().reset_state()
-        self._buffer.reset()
-
-    def merge_state(self, metrics):
-        super().merge_state(metrics)
-        for other in metrics:
-            columns, filled, totals = other._buffer.read()
-            columns = [tf.boolean_mask(column, filled) for column in columns]
-            self._buffer.append(columns, totals)
 
     def get_config(self):
         own = ("num_classes", "max_detections", "iou_threshold", "ignore_difficult")

@@ -35,6 +35,7 @@ from ensemble_heads.head_layouts import stacked_layers
 from ensemble_heads.keras_api import keras
 from ensemble_heads.metrics import (
     all_heads_metric,
+    buffered_metric,
     pooled_precision,
     scored_metric,
     summed_metric,
@@ -267,6 +268,7 @@ METRICS = {
 ABSTRACT = {
     scored_metric.AveragedMetric,
     scored_metric.ScoredMetric,
+    buffered_metric.BufferedMetric,
     pooled_precision.PooledPrecision,
     summed_metric.SummedMetric,
     all_heads_metric.AllHeadsMetric,
