@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 
 from ensemble_heads.analyses.figures import legend_below, one_panel
+from ensemble_heads.analyses.over_heads import OverHeads
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Accuracies:
+class Accuracies(OverHeads):
     """Shares in [0, 1] of examples that are classified rightly.
 
     Attributes:
@@ -20,18 +21,6 @@ class Accuracies:
     ensemble: float
     oracle: float
     heads: np.ndarray
-
-    @property
-    def mean(self):
-        return float(np.mean(self.heads))
-
-    @property
-    def lowest(self):
-        return float(np.min(self.heads))
-
-    @property
-    def highest(self):
-        return float(np.max(self.heads))
 
 
 def accuracies(predictions):

@@ -6,10 +6,11 @@ import numpy as np
 
 from ensemble_heads.analyses.figures import legend_below, one_panel
 from ensemble_heads.analyses.head_predictions import log_odds_parts, log_probabilities
+from ensemble_heads.analyses.over_heads import OverHeads
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class OutputEntropies:
+class OutputEntropies(OverHeads):
     """Entropies of predicted distributions, in nats, averaged over the examples.
 
     Attributes:
@@ -19,18 +20,6 @@ class OutputEntropies:
 
     heads: np.ndarray
     ensemble: float
-
-    @property
-    def lowest(self):
-        return float(np.min(self.heads))
-
-    @property
-    def highest(self):
-        return float(np.max(self.heads))
-
-    @property
-    def mean(self):
-        return float(np.mean(self.heads))
 
     @property
     def std(self):
