@@ -1,11 +1,7 @@
 """The detection recipe: what it writes, that it learns, and what bad flags get."""
 
 import csv
-import json
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,33 +10,19 @@ import tensorflow as tf
 from ensemble_heads.keras_api import keras
 from recipes import detection_treenet as recipe
 from recipes.common import Options, SettingError
+from tests.recipes import scripts
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-SCRIPT = CHECKOUT / "recipes" / "detection_treenet.py"
 SMOKE = recipe.PRESETS["smoke"]
-
-
-def run_script(*arguments, cwd):
-    command = [sys.executable, str(SCRIPT), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300)
 
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     """(what the smoke preset printed, its workdir), run once as users run it."""
-    folder = tmp_path_factory.mktemp("smoke")
-    ended = run_script("--preset=smoke", "--workdir=out", cwd=folder)
-    assert ended.returncode == 0, ended.stderr[-4000:]
-    return ended.stdout, folder / "out"
-
-
-def records_of(workdir):
-    lines = (workdir / "results.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    return scripts.run_smoke("detection_treenet", tmp_path_factory.mktemp("smoke"))
 
 
 def test_every_run_is_recorded_and_learns(smoke):
-    records = records_of(smoke[1])
+    records = scripts.records_of(smoke[1])
     assert [r["run"] for r in records] == ["single-seed0", "conv1-seed0"]
     for record, heads in zip(records, (0, 2), strict=True):
         losses = record["train_loss"]
@@ -60,7 +42,7 @@ def test_the_table_says_what_the_records_say(smoke):
     with open(workdir / "table.csv", newline="", encoding="utf-8") as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}
     assert list(rows) == ["single detector", "split at conv1"]
-    for row, record in zip(rows.values(), records_of(workdir), strict=True):
+    for row, record in zip(rows.values(), scripts.records_of(workdir), strict=True):
         assert float(row["map"]) == record["map"]
         assert row["map_standard_error"] == ""
         text = f"{100 * record['map']:.2f}"
@@ -103,7 +85,7 @@ def test_heads_are_measured_alone(smoke):
     whole = recipe.evaluate(tree, test, SMOKE.test_examples)
     alone = recipe.evaluate(tree.head(1), test, SMOKE.test_examples)
     assert whole["head_maps"][1] == pytest.approx(alone["map"], abs=1e-3)
-    recorded = records_of(smoke[1])[1]
+    recorded = scripts.records_of(smoke[1])[1]
     assert whole["map"] == pytest.approx(recorded["map"], abs=1e-3)
     with pytest.raises(RuntimeError, match="must see 51 scenes exactly once"):
         recipe.evaluate(tree.head(1), test, SMOKE.test_examples + 1)

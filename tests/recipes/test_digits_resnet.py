@@ -6,8 +6,6 @@ import json
 import math
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,33 +16,19 @@ import ensemble_heads as eh
 from recipes import comparison, digits_resnet, ensemble_methods, results
 from recipes.common import Options, SettingError
 from recipes.workdir import Workdir
+from tests.recipes import scripts
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-SCRIPT = CHECKOUT / "recipes" / "digits_resnet.py"
 SMOKE = digits_resnet.PRESETS["smoke"]
-
-
-def run_script(*arguments, cwd):
-    command = [sys.executable, str(SCRIPT), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300)
 
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     """(what the smoke preset printed, its workdir), run once as users run it."""
-    folder = tmp_path_factory.mktemp("smoke")
-    ended = run_script("--preset=smoke", "--workdir=out", cwd=folder)
-    assert ended.returncode == 0, ended.stderr[-4000:]
-    return ended.stdout, folder / "out"
-
-
-def records_of(workdir):
-    lines = (workdir / "results.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    return scripts.run_smoke("digits_resnet", tmp_path_factory.mktemp("smoke"))
 
 
 def test_every_run_is_recorded_and_learns(smoke):
-    records = records_of(smoke[1])
+    records = scripts.records_of(smoke[1])
     assert [r["run"] for r in records] == [
         f"{method}-seed{seed}"
         for seed in (0, 1)
@@ -64,7 +48,9 @@ def test_every_run_is_recorded_and_learns(smoke):
 
 
 def test_the_heads_cost_no_more_than_the_single_network(smoke):
-    sizes = {r["method"]: (r["parameters"], r["flops"]) for r in records_of(smoke[1])}
+    sizes = {
+        r["method"]: (r["parameters"], r["flops"]) for r in scripts.records_of(smoke[1])
+    }
     single = sizes.pop("single")
     assert all(s <= one for size in sizes.values() for s, one in zip(size, single))
     assert min(size[1] for size in sizes.values()) > 0.8 * single[1]
@@ -72,7 +58,7 @@ def test_the_heads_cost_no_more_than_the_single_network(smoke):
 
 def test_the_table_says_what_the_records_say(smoke):
     printed, workdir = smoke
-    records = records_of(workdir)
+    records = scripts.records_of(workdir)
     with open(workdir / "table.csv", newline="", encoding="utf-8") as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}
     assert list(rows) == ["single network", "lambda = -1.5", "mu = 3"]
@@ -105,7 +91,7 @@ def test_plots_are_pictures(smoke):
 def test_progress_and_the_served_model_are_reported(smoke):
     printed, workdir = smoke
     assert "run 6 of 6  mu = 3, seed 1" in printed
-    best = max(records_of(workdir), key=lambda record: record["accuracy"])
+    best = max(scripts.records_of(workdir), key=lambda record: record["accuracy"])
     assert f"Best run: {best['label']}, seed {best['seed']}." in printed
     assert f"{100 * best['accuracy']:.2f} % of 1597 test examples right" in printed
     served = tf.saved_model.load(str(workdir / "saved_model"))
@@ -119,7 +105,7 @@ def test_a_run_depends_on_its_method_and_seed_alone(smoke):
     study = digits_resnet.DigitsStudy(SMOKE)
     method = next(m for m in study.methods() if m.key == "mu_3")
     here, _ = study.train(method, seed=1)
-    there = next(r for r in records_of(smoke[1]) if r["run"] == "mu_3-seed1")
+    there = next(r for r in scripts.records_of(smoke[1]) if r["run"] == "mu_3-seed1")
     # Only the start can be compared closely: rounding differs by threads, and grows.
     assert here["train_loss"][0] == pytest.approx(there["train_loss"][0], rel=1e-3)
     assert here["accuracy"] == pytest.approx(there["accuracy"], abs=0.1)
@@ -159,12 +145,12 @@ def test_only_missing_runs_are_done(finished, monkeypatch):
 
     monkeypatch.setattr(comparison.Study, "train", train)
     study = digits_resnet.DigitsStudy(SMOKE.with_changes(width_multiplier="0.6"))
-    study.done = records_of(finished)
+    study.done = scripts.records_of(finished)
     runs = [(method, seed) for seed in (0, 1) for method in study.methods()]
     workdir = Workdir(finished, json.loads((finished / "config.json").read_text()))
     comparison.train_missing(study, runs, workdir, comparison.Console())
     assert trained == [("mu_3", 0)]
-    assert len(records_of(finished)) == 6
+    assert len(scripts.records_of(finished)) == 6
 
 
 def test_other_settings_in_the_same_workdir_are_refused(finished):
@@ -293,7 +279,9 @@ def test_unknown_settings_are_refused():
 
 
 def test_bad_flags_get_a_paragraph(tmp_path):
-    ended = run_script("--preset=smoke", "--seeds=0", "--workdir=out", cwd=tmp_path)
+    ended = scripts.run(
+        "digits_resnet", "--preset=smoke", "--seeds=0", "--workdir=out", cwd=tmp_path
+    )
     assert ended.returncode == 1
     message = "--seeds must be at least 1. Received: --seeds=0"
     assert ended.stderr.strip().splitlines()[-1] == message

@@ -4,6 +4,7 @@ import numpy as np
 
 import zoo
 from ensemble_heads.keras_api import keras
+from tests.zoo.batch_norms import scatter_batch_norm
 from zoo.nin import MLPConv
 
 CLASSES = 7
@@ -53,15 +54,7 @@ def scatter(model, seed=3):
     rng = np.random.default_rng(seed)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            size = layer.gamma.shape[0]
-            layer.set_weights(
-                [
-                    rng.uniform(0.5, 2.0, size),
-                    rng.normal(0.3, 1.0, size),
-                    rng.normal(0.0, 0.5, size),
-                    rng.uniform(0.3, 2.0, size),
-                ]
-            )
+            scatter_batch_norm(layer, rng)
         elif layer.weights:
             layer.set_weights([_draw(rng, w.shape) for w in layer.get_weights()])
     return model

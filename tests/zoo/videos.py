@@ -4,6 +4,7 @@ import numpy as np
 
 import zoo
 from ensemble_heads.keras_api import keras
+from tests.zoo.batch_norms import scatter_batch_norm
 
 FEATURES, CLASSES = 12, 7
 COUNTS = (6, 3, 1, 4)  # real frames of each video
@@ -37,15 +38,7 @@ def build(name, **changes):
     rng = np.random.default_rng(3)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            size = layer.gamma.shape[0]
-            layer.set_weights(
-                [
-                    rng.uniform(0.5, 2.0, size),
-                    rng.normal(0.3, 1.0, size),
-                    rng.normal(0.0, 0.5, size),
-                    rng.uniform(0.3, 2.0, size),
-                ]
-            )
+            scatter_batch_norm(layer, rng)
     return model
 
 
