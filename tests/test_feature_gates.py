@@ -196,6 +196,45 @@ def test_gradient_multiplier_reaches_all_that_is_below_the_gate(gate, factor):
         npt.assert_allclose(other, factor * np.array(one), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "loss, observed",
+    [
+        (eh.losses.MultipleChoice(1, 0.2), None),
+        (eh.losses.MutualLearning(), None),
+        (eh.losses.Bagging(3), np.arange(8)),
+        (eh.losses.Distillation(None), np.full((8, CLASSES), 1 / CLASSES, "float32")),
+    ],
+    ids=str,
+)
+@every_gate
+def test_losses_of_heads_alone_train_the_gate_by_its_own_loss(gate, loss, observed):
+    _, model = image_model(ensembler=gate())
+    settle(model.ensembler)
+    x, y = draw_images()
+    base = base_losses.make(SPARSE)
+    with tf.GradientTape(persistent=True) as tape:
+        multiplier = loss.ensembler_gradient(3)
+        (prediction,) = model.forward(x, ensembler_gradient=multiplier)
+        prediction.observed = None if observed is None else tf.constant(observed)
+        values = [
+            loss(base, y, prediction),
+            base(y, prediction.ensemble),
+            loss.of_heads(base, y, prediction),
+        ]
+        total, whole, of_heads = map(tf.reduce_sum, values)
+    npt.assert_allclose(total, whole + of_heads, rtol=1e-5)
+    variables = model.ensembler.trainable_variables
+    expected = tape.gradient(whole, variables)
+    assert max(np.abs(g).max() for g in expected) > 1e-4
+    for one, other in zip(tape.gradient(total, variables), expected):
+        npt.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+    below = [*model.trunk.trainable_variables]
+    below += [v for head in model.heads for v in head.trainable_variables]
+    pairs = zip(tape.gradient(total, below), tape.gradient(of_heads, below))
+    for one, other in pairs:
+        npt.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+
+
 @every_gate
 def test_training_goes_on_after_loading(gate, tmp_path):
     _, model = image_model(ensembler=gate())

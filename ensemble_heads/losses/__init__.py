@@ -14,7 +14,8 @@ Losses are *sums* over heads, so that a head learns as fast with many beside it 
 alone, and a loss of the ensemble alone counts N times. Only `Modular` is a mean, as
 its paper writes it: N times `Modular(c)` is `Ensembling(c)` of the mean logits.
 
-A new loss is one more file here: see `EnsembleLoss`.
+A new loss is one more file here: see `EnsembleLoss`, and `LossOfHeads` for those that
+do not look at the ensemble.
 """
 
 from ensemble_heads.base_losses import SparseCategoricalCrossentropy
@@ -24,6 +25,7 @@ from ensemble_heads.losses.distillation import Distillation
 from ensemble_heads.losses.ensemble_loss import EnsembleLoss, HeadedOutput
 from ensemble_heads.losses.ensemble_mean import EnsembleMean
 from ensemble_heads.losses.ensembling import Ensembling
+from ensemble_heads.losses.loss_of_heads import LossOfHeads
 from ensemble_heads.losses.modular import Modular
 from ensemble_heads.losses.multiple_choice import MultipleChoice
 from ensemble_heads.losses.mutual_learning import MutualLearning
@@ -37,6 +39,7 @@ __all__ = [
     "EnsembleMean",
     "Ensembling",
     "HeadedOutput",
+    "LossOfHeads",
     "Modular",
     "MultipleChoice",
     "MutualLearning",

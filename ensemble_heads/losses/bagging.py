@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from ensemble_heads.keras_api import register
-from ensemble_heads.losses.ensemble_loss import EnsembleLoss
+from ensemble_heads.losses.loss_of_heads import LossOfHeads
 from ensemble_heads.losses.random_numbers import (
     bootstrap_weights,
     check_seed,
@@ -12,13 +12,14 @@ from ensemble_heads.losses.random_numbers import (
 
 
 @register
-class Bagging(EnsembleLoss):
+class Bagging(LossOfHeads):
     """sum_i w_i l(g, p_i), with w_i how often an example is in the sample of head i.
 
     The weights are Poisson(1) numbers that follow from the seed, the head and the
     example alone: no data are copied, and an example keeps its weights in every epoch,
     whatever its batch or device. An example is known by its inputs, bit by bit. Where
-    augmentation changes these, give the examples numbers and name their key.
+    augmentation changes these, or padding to the longest example of a batch, give the
+    examples numbers and name their key.
 
     In evaluation all weights are 1.
 
@@ -51,7 +52,7 @@ class Bagging(EnsembleLoss):
             inputs = inputs[self.id_key]
         return [fingerprints(inputs)] * len(outputs)
 
-    def call(self, base_loss, target, prediction):
+    def of_heads(self, base_loss, target, prediction):
         losses = self.head_losses(base_loss, target, prediction)
         if prediction.observed is None:
             return tf.reduce_sum(losses, axis=1)

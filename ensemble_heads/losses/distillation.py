@@ -2,18 +2,20 @@
 
 import tensorflow as tf
 
+from ensemble_heads import model_inputs
 from ensemble_heads.keras_api import register
 from ensemble_heads.losses.divergence import (
     check_temperature,
     divergences,
     require_cross_entropy,
 )
-from ensemble_heads.losses.ensemble_loss import EnsembleLoss, number_at_least
+from ensemble_heads.losses.ensemble_loss import number_at_least
+from ensemble_heads.losses.loss_of_heads import LossOfHeads
 from ensemble_heads.predictions import Prediction
 
 
 @register
-class Distillation(EnsembleLoss):
+class Distillation(LossOfHeads):
     """Knowledge distillation from a trained teacher into every head.
 
     sum_i [l(g, p_i) + w T^2 KL(p_teacher || p_i)], both predictions at temperature T.
@@ -62,9 +64,12 @@ class Distillation(EnsembleLoss):
                 "hold it. Compile the model with `eh.losses.Distillation(teacher)`. "
                 "Received: teacher=None"
             )
+        part = model_inputs.functional_part(self.teacher)
+        if part is not None:
+            inputs = model_inputs.known_inputs(part, inputs)
         return outputs.flatten(self.teacher(inputs, training=False), "teacher")
 
-    def call(self, base_loss, target, prediction):
+    def of_heads(self, base_loss, target, prediction):
         own = self.head_losses(base_loss, target, prediction)
         teacher = self._teachers_prediction(base_loss, prediction)
         apart = divergences(base_loss, teacher, prediction.heads, self.temperature)

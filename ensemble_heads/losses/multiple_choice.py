@@ -3,16 +3,13 @@
 import tensorflow as tf
 
 from ensemble_heads.keras_api import register
-from ensemble_heads.losses.ensemble_loss import (
-    EnsembleLoss,
-    integer_at_least,
-    number_at_least,
-)
+from ensemble_heads.losses.ensemble_loss import integer_at_least, number_at_least
+from ensemble_heads.losses.loss_of_heads import LossOfHeads
 from ensemble_heads.losses.random_numbers import check_seed, numbers_in_step, uniform
 
 
 @register
-class MultipleChoice(EnsembleLoss):
+class MultipleChoice(LossOfHeads):
     """The oracle set-loss: the sum of the k lowest losses of any heads.
 
     sum_i alpha_i l(g, p_i) + w sum_i l(g, p_i), with alpha_i = 1 for the k heads of
@@ -56,7 +53,7 @@ class MultipleChoice(EnsembleLoss):
                 f"{output.num_heads}. Received: num_choices={self.num_choices}"
             )
 
-    def call(self, base_loss, target, prediction):
+    def of_heads(self, base_loss, target, prediction):
         losses = self.head_losses(base_loss, target, prediction)
         counted = base_loss.counted(target, prediction)
         chosen = self._choose(_per_example(losses, counted), prediction.step)

@@ -8,11 +8,12 @@ from ensemble_heads.losses.divergence import (
     divergences,
     require_cross_entropy,
 )
-from ensemble_heads.losses.ensemble_loss import EnsembleLoss, number_at_least
+from ensemble_heads.losses.ensemble_loss import number_at_least
+from ensemble_heads.losses.loss_of_heads import LossOfHeads
 
 
 @register
-class MutualLearning(EnsembleLoss):
+class MutualLearning(LossOfHeads):
     """The loss of deep mutual learning.
 
     sum_i [l(g, p_i) + w / (N - 1) sum_{j != i} T^2 KL(p_j || p_i)], with no gradient
@@ -44,7 +45,7 @@ class MutualLearning(EnsembleLoss):
                 "from each other. Received: num_heads=1"
             )
 
-    def call(self, base_loss, target, prediction):
+    def of_heads(self, base_loss, target, prediction):
         own = self.head_losses(base_loss, target, prediction)
         heads = prediction.heads.heads()
         # Of a head from itself it is 0, without a gradient.

@@ -276,6 +276,7 @@ ABSTRACT = {
     ensemblers.FeatureGate,
     head_layouts.HeadLayout,
     losses.EnsembleLoss,
+    losses.LossOfHeads,
     zoo.frame_layers.FramePooling,
 }
 
