@@ -312,6 +312,7 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
 
     def _forward_heads(self, inputs, training):
         """The features, and lists of the stacked `Prediction` and mask per output."""
+        inputs = model_inputs.known_inputs(self.trunk, inputs)
         features = self.trunk(inputs, training=training)
         stacks, masks = self.wrapper.stacked_logits(features, training=training)
         heads = [

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from ensemble_heads import input_checks, model_inputs
+from ensemble_heads import input_checks
 from ensemble_heads.gradient_accumulation import GradientAccumulator
 from ensemble_heads.gradient_clipping import reduce_before_clipping
 from ensemble_heads.keras_api import KERAS_3, keras, list_metrics
@@ -204,9 +204,7 @@ class EnsembleTrainer:
         plan = self._plan
         targets, weights = plan.flatten_targets(y, weights)
         predictions = self.forward(
-            model_inputs.known_inputs(self.trunk, x),
-            training=training,
-            ensembler_gradient=plan.ensembler_gradient,
+            x, training=training, ensembler_gradient=plan.ensembler_gradient
         )
         seen = plan.ensemble_loss.observe(x, self.outputs_like, training)
         counts = self.optimizer is not None

@@ -135,6 +135,31 @@ def test_numbers_of_examples_outlast_augmentation(kind, dtype):
         model.fit({"x": x}, y, verbose=0)
 
 
+@pytest.mark.parametrize("kind", ["dict", "list", "tensor"])
+def test_numbers_of_examples_are_left_out_of_all_else(kind):
+    def network():
+        given = keras.Input((6,), name="x")
+        inputs = {"dict": {"x": given}, "list": [given], "tensor": given}[kind]
+        hidden = keras.layers.Dense(7, name="shared")(given)
+        outputs = keras.layers.Dense(4, activation="softmax")(hidden)
+        return keras.Model(inputs, outputs)
+
+    model = eh.multi_head(network(), "shared", 3)
+    x, y = small_models.classification_data(12)
+    numbered = {"id": np.arange(12), "x": x}  # before the input, by name as well
+    data = tf.data.Dataset.from_tensor_slices((numbered, y)).batch(4)
+    taught = eh.losses.Distillation(network())
+    model.compile("sgd", SPARSE, ensemble_loss=taught)
+    assert np.isfinite(model.fit(data, verbose=0).history["loss"]).all()
+    expected = np.array(model({"x": x}))
+    for found in (model(numbered), model.predict(data, verbose=0)):
+        npt.assert_allclose(found, expected, atol=1e-6)
+    heads = model.head_predictions({"x": x})
+    npt.assert_allclose(model.head_predictions(numbered), heads, atol=1e-6)
+    chosen = eh.greedy_heads(model, ({"x": x}, y))
+    assert eh.greedy_heads(model, data) == chosen
+
+
 def test_arguments():
     with pytest.raises(ValueError, match="`seed` must be an integer of at least 0"):
         eh.losses.Bagging(-1)

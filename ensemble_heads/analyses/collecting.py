@@ -3,7 +3,6 @@
 import numpy as np
 import tensorflow as tf
 
-from ensemble_heads import model_inputs
 from ensemble_heads.analyses.head_predictions import HeadPredictions, two_classes
 from ensemble_heads.keras_api import keras
 from ensemble_heads.multi_head_model import MultiHeadModel
@@ -105,8 +104,7 @@ class Collector:
         )
 
     def _forward(self, x):
-        inputs = model_inputs.known_inputs(self.model.trunk, x)
-        said = self.model.forward(inputs, training=False)[self.index]
+        said = self.model.forward(x, training=False)[self.index]
         return (
             tf.cast(said.heads.logits, tf.float32),
             tf.cast(said.ensemble.logits, tf.float32),
