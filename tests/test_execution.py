@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import ensemble_heads as eh
-from ensemble_heads.head_layouts import measuring
+from ensemble_heads.head_layouts import arranging, measuring
 from ensemble_heads.keras_api import keras
 from tests import small_models
 
@@ -189,6 +189,18 @@ def test_auto_stays_separate_where_the_difference_is_small(monkeypatch):
     assert model.wrapper.execution == "separate"
     one = eh.multi_head(single(), "shared", num_heads=1, execution="auto")
     assert one.wrapper.execution_choice.reason == "there is one head"
+
+
+def test_auto_looks_at_the_heads_that_it_does_not_measure(monkeypatch):
+    monkeypatch.setattr(measuring, "seconds", lambda steps: [2.0, 1.0])
+    monkeypatch.setattr(arranging, "_MEASURED_HEADS", 2)
+    heads = [small_models.dense_head(4, width=width) for width in (5, 5, 3)]
+    for count, way in ((2, "stacked"), (3, "separate")):
+        wrapper = eh.MultiHeadWrapper.from_heads(
+            heads[:count], "softmax", execution="auto"
+        )
+        assert (wrapper.execution, wrapper.num_heads) == (way, count)
+    assert "head_0 and head_2, which differ" in wrapper.execution_choice.reason
 
 
 def test_auto_measures_steps_that_take_their_time():

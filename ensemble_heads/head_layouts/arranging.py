@@ -70,12 +70,18 @@ def lay_out(execution, num_heads, make_head, make_stack=None):
         choice = _decide(made(min(num_heads, _MEASURED_HEADS)))
         _log.info("Heads run %s: %s.", choice.execution, choice.reason)
         execution = choice.execution
-    if execution == "separate":
-        layout = SeparateHeads(made(num_heads), name="layout")
-    elif make_stack is None:
-        layout = StackedHeads.from_heads(made(num_heads), name="layout")
-    else:
+    if execution == "stacked" and make_stack is None:
+        try:
+            layout = StackedHeads.from_heads(made(num_heads), name="layout")
+        except NotStackable as error:  # Heads that exist may differ after the first.
+            if choice is None:
+                raise
+            choice = Choice("separate", str(error), {})
+            layout = SeparateHeads(heads, name="layout")
+    elif execution == "stacked":
         layout = make_stack()
+    else:
+        layout = SeparateHeads(made(num_heads), name="layout")
     layout.choice = choice
     return layout
 
