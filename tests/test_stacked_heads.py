@@ -249,6 +249,7 @@ class Own(keras.layers.Layer):
     [
         (lambda: layers.LSTM(3, name="odd"), "no rule"),
         (lambda: Own(name="odd"), "no rule"),
+        (lambda: layers.Rescaling([1.0, 2, 3, 4], name="odd"), "array of constants"),
         (lambda: layers.BatchNormalization(axis=1, name="odd"), "`axis` is not"),
         (lambda: layers.Dropout(0.1, noise_shape=(1, 6, 1), name="odd"), "noise_shape"),
         (
@@ -268,3 +269,39 @@ def test_layers_without_a_rule_are_named(layer, reason):
     wrapper = eh.MultiHeadWrapper.from_heads([head, head], "linear", execution="auto")
     assert wrapper.execution == "separate"
     assert "odd" in wrapper.execution_choice.reason
+
+
+def test_operations_with_an_array_of_constants_are_refused():
+    features = keras.Input((6, 4))
+    scaled = layers.Dense(4)(features) * np.arange(4.0, dtype="float32")
+    head = keras.Model(features, layers.Dense(2)(scaled))
+    with pytest.raises(ValueError, match="array of constants"):
+        StackedHeads(head, 2)
+
+
+def test_operations_with_a_constant_run_as_they_are():
+    def doubled():
+        features = keras.Input((6, 4))
+        return keras.Model(features, layers.Dense(4)(features) * 2.0 + 1.0)
+
+    heads = drawn(doubled)
+    stacked, x = StackedHeads.from_heads(heads), inputs_of(heads[0])
+    assert_same(stacked(x), SeparateHeads(heads)(x))
+
+
+def test_masks_pass_activations_over_several_channels():
+    inputs = keras.Input((4, 3))
+    x = layers.Dense(5, name="shared")(layers.Masking()(inputs))
+    x = layers.Dense(4, activation="softmax")(x)
+    single = keras.Model(inputs, layers.Dense(2, activation="softmax")(x))
+    steps = np.random.normal(size=(6, 4, 3)).astype("float32")
+    steps[:, 2:] = 0
+    losses = []
+    for execution in ("separate", "stacked"):
+        model = eh.multi_head(single, "shared", 3, seed=1, execution=execution)
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        labels = np.random.RandomState(0).randint(0, 2, (6, 4))
+        losses.append(model.evaluate(steps, labels, verbose=0))
+    labels[:, 2:] = 1 - labels[:, 2:]  # which count for nothing
+    losses.append(model.evaluate(steps, labels, verbose=0))
+    npt.assert_allclose(losses[1:], losses[0], rtol=1e-5)

@@ -6,6 +6,8 @@ derived class may compute something else.
 
 import functools
 
+import numpy as np
+
 from ensemble_heads import graph as graphs
 from ensemble_heads.head_layouts import per_head_initializer as forms
 from ensemble_heads.head_layouts.stacked_layers import (
@@ -87,6 +89,7 @@ def channelwise(stacker, node):
     check(stacker, node)
     values = stacker.values(node)
     if not all(value.shared for value in values):
+        _check_constants(stacker, node)
         shapes = [tuple(tensor.shape) for tensor in node.values]
         last = {shape[-1] for shape in shapes}
         if len({len(shape) for shape in shapes}) > 1 or len(last) > 1:
@@ -213,6 +216,18 @@ def check(stacker, node):
         entrywise += [keras.regularizers.L1L2]
         if "activity" in key or type(value) not in entrywise:
             raise stacker.error(node, f"it has a `{key}`")
+
+
+def _check_constants(stacker, node):
+    """Refuses arrays among the constants: they fit the channels of one head."""
+    given = ()
+    if operation_name(node.layer) is not None:
+        given = (*node.args, *node.kwargs.values())
+        given = [item for item in given if not graphs.tensors_in(item)]
+    elif isinstance(node.layer, keras.layers.Rescaling):
+        given = node.layer.scale, node.layer.offset
+    if any(np.size(constant) > 1 for constant in given):
+        raise stacker.error(node, "it takes an array of constants")
 
 
 _LINEAR = (

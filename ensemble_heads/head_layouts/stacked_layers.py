@@ -316,6 +316,8 @@ class HeadsAsExamples(keras.layers.Layer):
         super().__init__(**kwargs)
         self.layer = layer
         self.num_heads = num_heads
+        # Others may move positions, or give none.
+        self.supports_masking = isinstance(layer, keras.layers.Activation)
 
     def call(self, inputs):
         flat = [self._to_examples(tensor) for tensor in tf.nest.flatten(inputs)]
