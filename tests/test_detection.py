@@ -113,6 +113,14 @@ def test_the_threshold_is_inclusive():
         assert got["classes"].numpy().item() == label
 
 
+def test_without_any_object_all_is_background():
+    proposals, objects, classes = scene()
+    got = detection.assign_targets(proposals, objects[:, :0], classes[:, :0])
+    real = np.any(proposals, axis=-1)
+    npt.assert_array_equal(got["classes"], np.where(real, 0, -1))
+    npt.assert_array_equal(got["boxes"][..., 1:], np.zeros((*real.shape, 4)))
+
+
 @pytest.mark.parametrize("threshold", [0, 1.5, float("nan")])
 def test_bad_thresholds_are_refused(threshold):
     with pytest.raises(ValueError, match=r"`iou_threshold` must be in \(0, 1\]"):

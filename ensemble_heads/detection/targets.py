@@ -41,6 +41,9 @@ def assign_targets(proposals, boxes, classes, iou_threshold=0.5):
             "`classes` must hold one number per box. Received: classes of shape "
             f"{tuple(classes.shape)}, boxes of shape {tuple(boxes.shape)}"
         )
+    # One more, which no proposal overlaps, so that there may be no objects.
+    boxes = _with_padding(boxes, -2)
+    classes = _with_padding(classes, -1)
     overlap = intersection_over_union(proposals, boxes)
     best = tf.argmax(overlap, axis=-1, output_type=tf.int32)
     is_object = tf.reduce_max(overlap, axis=-1) >= iou_threshold
@@ -55,3 +58,10 @@ def assign_targets(proposals, boxes, classes, iou_threshold=0.5):
         "classes": labels,
         "boxes": tf.cast(tf.concat([numbers, offsets], axis=-1), tf.float32),
     }
+
+
+def _with_padding(tensor, axis):
+    """The tensor with a row of zeros more at the end of an axis."""
+    margins = [[0, 0]] * tensor.shape.rank
+    margins[axis] = [0, 1]
+    return tf.pad(tensor, margins)
