@@ -103,6 +103,10 @@ class Experiment:
         """Whether a model, by its name, depends on a setting; for sweeps."""
         raise NotImplementedError
 
+    def total_steps(self, run):
+        """Training steps of a run, from its start to its end."""
+        return run.settings.steps
+
     def build(self, run):
         """A new model that is not compiled; its weights depend on the seed alone."""
         raise NotImplementedError

@@ -35,8 +35,41 @@ class ImageSettings(TrainingSettings):
         self.require("momentum", 0 <= self.momentum < 1, "be in [0, 1)")
 
 
+@dataclasses.dataclass(frozen=True)
+class SteppedSettings(ImageSettings):
+    """Settings of a run whose learning rate falls in steps."""
+
+    rate_drops: tuple[float, ...] = setting(
+        (0.5, 0.75),
+        "Shares of the steps after each of which the learning rate is a tenth.",
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        drops = self.rate_drops
+        rising = list(drops) == sorted(set(drops))
+        inside = all(0 < share < 1 for share in drops)
+        rule = "be shares between 0 and 1, in rising order"
+        self.require("rate_drops", rising and inside, rule)
+
+    def falling_rate(self, before=0):
+        """The learning rate as an optimizer takes it.
+
+        Args:
+            before: int, steps to which `steps` and its shares are yet to come.
+        """
+        if not self.rate_drops:
+            return self.learning_rate
+        # Keras counts from 0, and takes the value before a boundary at it.
+        last = [before + round(share * self.steps) - 1 for share in self.rate_drops]
+        rates = [self.learning_rate * 0.1**drop for drop in range(len(last) + 1)]
+        return keras.optimizers.schedules.PiecewiseConstantDecay(last, rates)
+
+
 class ImageExperiment(Experiment):
     """Classification of small images, by accuracy.
+
+    Of a multi-headed model, also by that of an oracle and by the heads' own.
 
     Attributes:
         image_set: `image_sets.ImageSet`.
@@ -47,6 +80,12 @@ class ImageExperiment(Experiment):
     measures = (
         Measure("accuracy", "accuracy"),
         Measure("cross_entropy", "cross entropy", percent=False),
+        Measure("oracle_accuracy", "oracle"),
+        Measure("mean_head_accuracy", "head"),
+    )
+    notes = (
+        "; oracle: of the head that is right where any is; head: mean over the heads "
+        "alone."
     )
     scale_settings = (*Experiment.scale_settings, "data_dir")
     image_set = None
@@ -56,7 +95,13 @@ class ImageExperiment(Experiment):
     def __init__(self, settings, path):
         pass
 
+    def head_metrics(self):
+        """What `compile` takes as `head_metrics` to evaluate a multi-headed model."""
+        return [eh.metrics.OracleAccuracy(), eh.metrics.MeanHeadAccuracy()]
+
     def compile_evaluation(self, model, run):
+        several = isinstance(model, eh.MultiHeadModel)
+        heads = {"head_metrics": self.head_metrics()} if several else {}
         model.compile(
             loss="sparse_categorical_crossentropy",
             metrics=[
@@ -65,6 +110,7 @@ class ImageExperiment(Experiment):
                 Examples(),
             ],
             jit_compile=run.settings.jit_compile,
+            **heads,
         )
 
     def training_data(self, run, start_step):

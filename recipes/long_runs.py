@@ -90,7 +90,7 @@ class Session:
                 folder = self.folder(run, write=True)
                 progress.name_run(f"run {number} of {len(self.runs)}: {run.key}")
                 result = folder.result()
-                if result and result["step"] >= run.settings.steps:
+                if result and result["step"] >= self.experiment.total_steps(run):
                     progress.print(f"{run.key} is finished and kept.")
                     continue
                 progress.print(f"Run {number} of {len(self.runs)}: {run.key}")

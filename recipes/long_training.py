@@ -77,14 +77,14 @@ def train(experiment, run, folder, progress):
     model, copy, checkpoints = build(experiment, run, folder)
     step = checkpoints.restore()
     folder.forget_after(step)
-    settings = run.settings
+    steps = experiment.total_steps(run)
     evaluator = Evaluator(experiment, run, copy, progress)
-    if step < settings.steps:
-        loop = _Loop(run, folder, checkpoints, evaluator, progress, step)
+    if step < steps:
+        loop = _Loop(run, folder, checkpoints, evaluator, progress, step, steps)
         with loop.preemption:
             model.fit(
                 experiment.training_data(run, step),
-                steps_per_epoch=settings.steps - step,
+                steps_per_epoch=steps - step,
                 shuffle=False,  # the data set does it; Keras 3 warns otherwise
                 verbose=0,
                 callbacks=[loop],
@@ -94,8 +94,8 @@ def train(experiment, run, folder, progress):
                 sys.exit(STOPPED)
     result = {
         **{"run": run.key, "method": run.method, "model": run.model, "seed": run.seed},
-        **{"changes": run.changes, "step": settings.steps},
-        "metrics": _reported(experiment, folder, settings.steps) or evaluator(),
+        **{"changes": run.changes, "step": steps},
+        "metrics": _reported(experiment, folder, steps) or evaluator(),
         "sizes": experiment.sizes(model),
         "examples_per_second": _speed(folder.log),
         **provenance.describe(),
@@ -173,23 +173,23 @@ class Preemption:
 class _Loop(keras.callbacks.Callback):
     """Logs, evaluates and saves in the middle of one long epoch."""
 
-    def __init__(self, run, folder, checkpoints, evaluator, progress, step):
+    def __init__(self, run, folder, checkpoints, evaluator, progress, step, steps):
         super().__init__()
         self._settings, self._folder = run.settings, folder
         self._checkpoints, self._evaluator = checkpoints, evaluator
-        self._progress, self._start = progress, step
+        self._progress, self._start, self._steps = progress, step, steps
         self._writer = tf.summary.create_file_writer(str(folder.tensorboard))
         self.step = self._saved = step
         self.preemption = Preemption()
 
     def on_train_begin(self, logs=None):
-        self._progress.start_run(self.step, self._settings.steps)
+        self._progress.start_run(self.step, self._steps)
         self._restart_clock()
 
     def on_train_batch_end(self, batch, logs=None):
         self.step = self._start + batch + 1
         self._progress.advance(self.step)
-        settings, last = self._settings, self.step == self._settings.steps
+        settings, last = self._settings, self.step == self._steps
         if last or self.step % settings.log_every == 0:
             self._log(logs or {})
             if last or self.step % settings.evaluate_every == 0:
@@ -223,7 +223,7 @@ class _Loop(keras.callbacks.Callback):
         }
         self._add("train", values)
         self._progress.print(
-            f"step {self.step:,} of {self._settings.steps:,}  "
+            f"step {self.step:,} of {self._steps:,}  "
             f"loss {values['loss']:.4g}  "
             f"{values['examples_per_second']:,.0f} examples/s"
         )

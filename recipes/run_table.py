@@ -55,12 +55,14 @@ def _columns(experiment, finished):
 
 def _measure_column(measure):
     def pair(row):
-        return mean_and_error([one["metrics"][measure.name] for one in row[1]])
+        values = [one["metrics"].get(measure.name) for one in row[1]]
+        # A single network has no measure of heads.
+        return (None, None) if None in values else mean_and_error(values)
 
     def text(row):
-        if measure.percent:
-            return results.percent(*pair(row))
         mean, error = pair(row)
+        if measure.percent or mean is None:
+            return results.percent(mean, error)
         return f"{mean:.4g} ± {results.NOT_KNOWN if error is None else f'{error:.2g}'}"
 
     title = f"{measure.title} %" if measure.percent else measure.title

@@ -75,6 +75,7 @@ class MultiHeadSpec(ModelSpec):
         ensembler: what `eh.multi_head` takes.
         divisor: what `eh.multi_head` takes.
         seed: None, or an integer from which the weights of the heads are drawn.
+        copy_weights: what `eh.multi_head` takes.
         execution: what `eh.multi_head` takes.
     """
 
@@ -86,6 +87,7 @@ class MultiHeadSpec(ModelSpec):
     ensembler: Any = "mean"
     divisor: Any = None
     seed: Any = None
+    copy_weights: bool = False
     execution: str = "separate"
 
     def build(self, name):
