@@ -1,7 +1,7 @@
 """Layers as Caffe has them, for the networks that were published as its prototxts.
 
-Biases there learn twice as fast as kernels. That is a matter of the optimizer, which
-Keras' cannot be told: here both learn alike.
+Biases there learn twice as fast as kernels. That is a matter of the optimizer; Keras'
+own cannot be told, `recipes/caffe_sgd.py` can.
 """
 
 from ensemble_heads.keras_api import keras

@@ -1,0 +1,150 @@
+r"""EnsembleNet against the network that it is made from, at its size, on CIFAR-10.
+
+    python recipes/cifar_ensemblenet.py --preset=smoke     # synthetic, under a minute
+    python recipes/cifar_ensemblenet.py --preset=reduced --data_dir=… \
+        --sweep=ensemble_weight=1,0.5,0,-0.5,-1.5 --sweep=distillation_weight=1,2,3
+
+The second command trains what the paper has of ImageNet in Figure 2, with 3 seeds.
+
+A CIFAR ResNet, and the network of two heads that `eh.multi_head` makes from it at no
+more parameters and FLOPs, under the ensembling loss (lambda) and the co-distillation
+loss (mu). Preset `full` has the schedule of He et al. 2016 for CIFAR: 64,000 steps of
+128 images, learning rate 0.1 and a tenth of it after 32,000 and 48,000, momentum 0.9,
+weight decay 1e-4, crops and mirroring. Preset `reduced` has the same in 3,910 steps, 10
+epochs. What is named `models` here are the losses.
+
+Paper: no figures for CIFAR. On ImageNet, top-1 accuracy in % (section 4.1): single
+78.54; lambda = 1 77.74, 0.5 79.40, 0 79.85, -1.5 80.28; mu = 3 80.58.
+Result: not measured.
+"""
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import ensemble_heads as eh
+import zoo
+from datasets import cifar
+from ensemble_heads.keras_api import keras
+from recipes import long_runs
+from recipes.common import setting
+from recipes.image_experiment import ImageExperiment, SteppedSettings
+
+SINGLE, ENSEMBLING, CODISTILLATION = "single", "ensembling", "codistillation"
+METHODS = (SINGLE, ENSEMBLING, CODISTILLATION)
+NETWORKS = tuple(f"cifar_resnet{depth}" for depth in (20, 32, 56, 110))
+FORKS = ("stage1", "stage2")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(SteppedSettings):
+    """Settings of a training run; each is a flag."""
+
+    models: tuple[str, ...] = setting(
+        METHODS, f"Each a run per seed: {', '.join(METHODS)}."
+    )
+    ensemble_weight: float = setting(0.0, f"lambda of {ENSEMBLING}.")
+    distillation_weight: float = setting(1.0, f"mu of {CODISTILLATION}.")
+    network: str = setting("cifar_resnet20", f"One of {', '.join(NETWORKS)}.")
+    units: int = setting(0, "Units in each stage; 0: as published.")
+    num_heads: int = setting(2, "Heads N.")
+    fork_at: str = setting("stage1", f"Last layer of the trunk: {', '.join(FORKS)}.")
+    divisor: int = setting(1, "Widths of the heads are multiples of it.")
+    weight_decay: float = setting(1e-4, "c of the penalty c / 2 |w|^2.")
+
+    def __post_init__(self):
+        super().__post_init__()
+        for method in self.models:
+            known = f"be of {', '.join(METHODS)}"
+            self.require("models", method in METHODS, known)
+        for name, known in (("network", NETWORKS), ("fork_at", FORKS)):
+            rule = f"be one of {', '.join(known)}"
+            self.require(name, getattr(self, name) in known, rule)
+        self.require("ensemble_weight", self.ensemble_weight <= 1, "be at most 1")
+        self.require_at_least(0, "distillation_weight", "units", "weight_decay")
+        self.require_at_least(1, "num_heads", "divisor")
+
+
+FULL = Config(
+    steps=64_000,
+    batch_size=128,
+    evaluation_batch_size=500,
+    log_every=100,
+    evaluate_every=2000,
+    checkpoint_every=1000,
+)
+PRESETS = {
+    "full": FULL,
+    # 10 epochs of 391; the learning rate falls after 5 and after 7.5.
+    "reduced": dataclasses.replace(
+        FULL, seeds=3, steps=3910, evaluate_every=500, checkpoint_every=500
+    ),
+    "smoke": Config(
+        synthetic=320,
+        units=1,
+        learning_rate=0.05,
+        steps=30,
+        batch_size=32,
+        evaluation_batch_size=32,
+        log_every=10,
+        evaluate_every=10,
+        checkpoint_every=20,
+    ),
+}
+
+
+class CIFAREnsembleNet(ImageExperiment):
+    """A residual network, and two heads at its size under two losses."""
+
+    name = "cifar_ensemblenet"
+    title = "CIFAR-10, EnsembleNet"
+    symbols = {"ensemble_weight": r"$\lambda$", "distillation_weight": r"$\mu$"}
+    image_set = cifar.images(10)
+    augment = True
+
+    def is_affected(self, model, name):
+        if name == "ensemble_weight":
+            return model == ENSEMBLING
+        if name == "distillation_weight":
+            return model == CODISTILLATION
+        return name not in ("num_heads", "fork_at", "divisor") or model != SINGLE
+
+    def build(self, run):
+        settings, spec = run.settings, zoo.SPECS[run.settings.network]
+        spec = spec.with_changes(weight_decay=settings.weight_decay)
+        if settings.units:
+            spec = spec.with_changes(blocks=(settings.units,) * 3)
+        if run.model == SINGLE:
+            return spec.build(run.model)
+        return zoo.MultiHeadSpec(
+            spec,
+            settings.fork_at,
+            settings.num_heads,
+            width_multiplier="auto",
+            divisor=settings.divisor,
+            seed=run.seed,
+        ).build(run.model)
+
+    def compile(self, model, run):
+        settings, options = run.settings, {}
+        if run.model == ENSEMBLING:
+            loss = eh.losses.Ensembling(settings.ensemble_weight)
+            options["ensemble_loss"] = loss
+        elif run.model == CODISTILLATION:
+            loss = eh.losses.CoDistillation(settings.distillation_weight)
+            options["ensemble_loss"] = loss
+        model.compile(
+            keras.optimizers.SGD(settings.falling_rate(), momentum=settings.momentum),
+            "sparse_categorical_crossentropy",
+            metrics=["accuracy"],
+            jit_compile=settings.jit_compile,
+            **options,
+        )
+
+
+if __name__ == "__main__":
+    long_runs.run(CIFAREnsembleNet, PRESETS)
