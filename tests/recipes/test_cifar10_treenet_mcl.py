@@ -160,7 +160,7 @@ def test_heads_learn_alone_first_and_choose_then():
         late.train_on_batch(images, labels)
         alone.train_on_batch(images, labels)
     for one, other in zip(late.get_weights(), alone.get_weights(), strict=True):
-        npt.assert_array_equal(one, other)
+        npt.assert_allclose(one, other, rtol=1e-6, atol=1e-8)
     choice = eh.losses.MultipleChoice(num_choices=1, seed=3)
     base = "sparse_categorical_crossentropy"
     alone.compile(alone.optimizer, base, ensemble_loss=choice)
