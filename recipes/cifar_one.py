@@ -128,13 +128,13 @@ PRESETS = {
         synthetic=320,
         units=1,
         num_heads=2,
-        learning_rate=0.05,
-        steps=30,
+        learning_rate=0.1,
+        steps=100,
         batch_size=32,
         evaluation_batch_size=32,
-        log_every=10,
-        evaluate_every=10,
-        checkpoint_every=20,
+        log_every=20,
+        evaluate_every=100,
+        checkpoint_every=60,
     ),
 }
 
