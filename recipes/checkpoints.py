@@ -1,5 +1,7 @@
 """Checkpoints from which training goes on as if it had never stopped."""
 
+import math
+
 import tensorflow as tf
 
 from ensemble_heads.keras_api import KERAS_3, keras
@@ -91,6 +93,28 @@ class Checkpoints:
         for pattern in (f"ckpt-{step}.*", f"ckpt-{step}_temp"):
             for path in self._folder.glob(pattern):
                 folders.remove(path)
+
+
+class BestCheckpoint:
+    """The first of the states that did best on held-out data.
+
+    Args:
+        folder: `RunFolder`.
+        model: compiled `keras.Model`.
+        measure: str, what of the log chooses, the higher the better; where it is not
+            logged, nothing is kept.
+    """
+
+    def __init__(self, folder, model, measure):
+        self._folder, self._measure = folder, measure
+        self._checkpoints = Checkpoints(folder.chosen, model, keep=1)
+
+    def keep_if_best(self, step):
+        """Writes the present state if the last evaluation in the log is the best."""
+        log, measure = self._folder.log, self._measure
+        values = [record[measure] for record in log if measure in record]
+        if values and values[-1] > max(values[:-1], default=-math.inf):
+            self._checkpoints.save(step)
 
 
 def keep_random_states():

@@ -8,6 +8,7 @@ PRESETS)`, which gives it a flag per field, `--preset`, `--workdir`, `--overwrit
 
 import dataclasses
 import math
+import shlex
 import sys
 import typing
 from pathlib import Path
@@ -17,6 +18,8 @@ from absl import app, flags, logging
 from zoo.specs import check_fields
 
 DEFAULT_FOLDER = "runs"
+# Flags whose values say where things lie on a machine, and nothing of the results.
+PLACES = ("workdir", "data_dir", "output")
 
 
 class SettingError(ValueError):
@@ -142,6 +145,32 @@ def settings_from_flags(presets):
         if flags.FLAGS[field.name].present
     }
     return chosen.with_changes(**given)
+
+
+def command_line(arguments=None):
+    """The command that was given, to be written beside what came of it.
+
+    Folders of the machine are left out.
+
+    >>> command_line(["some/recipes/x.py", "train", "--data_dir=~/mine", "--seeds=3"])
+    'python recipes/x.py train --data_dir=… --seeds=3'
+
+    Args:
+        arguments: list of str, script first. Default: those of this process.
+    """
+    script, *rest = sys.argv if arguments is None else arguments
+    words, hidden = ["python", f"recipes/{Path(script).name}"], False
+    for word in rest:
+        name, equals, _ = word.partition("=")
+        is_place = name.startswith("-") and name.lstrip("-") in PLACES
+        if hidden:
+            words.append("…")
+        elif is_place and equals:
+            words.append(f"{name}=…")
+        else:
+            words.append(shlex.quote(word))
+        hidden = is_place and not equals
+    return " ".join(words)
 
 
 def _call(main, presets, commands, arguments):

@@ -78,8 +78,11 @@ class Experiment:
         name: str, the recipe's.
         title: str, for tables and plots.
         measures: tuple of `Measure`, the first decides which run is best.
+        analyses: bool, whether there is a command `analyse`: for classifiers with one
+            label per example, on data that fit into memory.
         symbols: {setting: what plots call it}.
         predictions: str, the usual name of the file of predictions.
+        class_names: list of str for plots, one per class, or None.
         notes: str, what the table's columns need to be understood.
         scale_settings: names of settings that do not decide what a run gives, so that
             a run may be gone on with under others.
@@ -88,8 +91,10 @@ class Experiment:
     name = None
     title = None
     measures = ()
+    analyses = False
     symbols = {"distillation_weight": r"$\mu$", "ensemble_weight": r"$\lambda$"}
     predictions = "predictions.csv"
+    class_names = None
     notes = "."
     scale_settings = (
         *("models", "seeds", "evaluation_batch_size", "strategy", "jit_compile"),
@@ -150,6 +155,14 @@ class Experiment:
     def export(self, model, run, path):
         """Writes SavedModels to or into a new folder; returns their paths."""
         raise NotImplementedError
+
+    def draw_analyses(self, path, analysed):
+        """Draws what compares runs into a folder, once each of them is analysed.
+
+        Args:
+            path: `Path` of the folder, which exists.
+            analysed: list of `run_analyses.Analysed`.
+        """
 
     def clear_errors(self):
         """Context in which bad data end the program with a paragraph, not a trace."""

@@ -4,6 +4,7 @@ r"""Modular ensembles of small perceptrons on Fashion-MNIST, joint training, Tab
     python recipes/fashion_mnist_modular.py --data_dir=… \
         --sweep=coupling=0,0.5,0.8,0.9,0.95,0.99,1              # Figure 2
     python recipes/fashion_mnist_modular.py report              # table and plots again
+    python recipes/fashion_mnist_modular.py analyse             # Figures 2 to 5, pages
 
 About 815 K parameters as one network of 1024 hidden units, or as 16, 64 or 256 modules
 of 64, 16 or 4, trained between independently (lambda = 0) and jointly (lambda = 1). A
@@ -24,13 +25,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import ensemble_heads as eh
 import zoo
 from datasets import fashion_mnist
-from ensemble_heads.keras_api import keras
 from recipes import long_runs
 from recipes.common import setting
-from recipes.image_experiment import ImageExperiment, ImageSettings
+from recipes.modular_experiment import ModularExperiment, ModularSettings
 
 MODELS = tuple(name for name in zoo.names() if name.startswith("mlp_"))
 # From here on the paper's code takes a smaller learning rate.
@@ -38,13 +37,12 @@ _NEARLY_JOINT = 0.99
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(ImageSettings):
+class Config(ModularSettings):
     """Settings of a training run; each is a flag."""
 
     models: tuple[str, ...] = setting(
         MODELS, f"Models, each a run per seed: {', '.join(MODELS)}."
     )
-    coupling: float = setting(0.95, "lambda of the modular loss, at most 1.")
     learning_rate: float = setting(
         0.02, "Of SGD, for each module: the loss is a mean over modules."
     )
@@ -52,13 +50,7 @@ class Config(ImageSettings):
         0.3, f"What the rate is multiplied by where coupling >= {_NEARLY_JOINT}."
     )
 
-    def __post_init__(self):
-        super().__post_init__()
-        for model in self.models:
-            known = f"name models among {', '.join(MODELS)}"
-            self.require("models", model in MODELS, known)
-        self.require("coupling", self.coupling <= 1, "be at most 1")
-        self.require("joint_rate_factor", self.joint_rate_factor > 0, "be above 0")
+    MODELS = MODELS
 
 
 PRESETS = {
@@ -86,41 +78,15 @@ PRESETS = {
 }
 
 
-class FashionMNISTModular(ImageExperiment):
+class FashionMNISTModular(ModularExperiment):
     """Perceptrons of the same size, in one module or many."""
 
     name = "fashion_mnist_modular"
     title = "Fashion-MNIST"
-    symbols = {"coupling": r"$\lambda$"}
-    # The learning rate is constant, so a run may be made longer.
-    scale_settings = (*ImageExperiment.scale_settings, "steps")
     image_set = fashion_mnist.IMAGES
-
-    def is_affected(self, model, name):
-        if name in ("coupling", "joint_rate_factor"):
-            return isinstance(zoo.SPECS[model], zoo.MultiHeadSpec)
-        return True
-
-    def build(self, run):
-        if not isinstance(zoo.SPECS[run.model], zoo.MultiHeadSpec):
-            return zoo.build(run.model)
-        mean = eh.ensemblers.Mean("logits")
-        return zoo.build(run.model, ensembler=mean, seed=run.seed, execution="stacked")
-
-    def compile(self, model, run):
-        settings, rate, options = run.settings, run.settings.learning_rate, {}
-        if isinstance(model, eh.MultiHeadModel):
-            rate *= model.num_heads
-            if settings.coupling >= _NEARLY_JOINT:
-                rate *= settings.joint_rate_factor
-            options = {"ensemble_loss": eh.losses.Modular(settings.coupling)}
-        model.compile(
-            keras.optimizers.SGD(rate, momentum=settings.momentum),
-            "sparse_categorical_crossentropy",
-            metrics=["accuracy"],
-            jit_compile=settings.jit_compile,
-            **options,
-        )
+    class_names = fashion_mnist.CLASS_NAMES
+    joint_from = _NEARLY_JOINT
+    rate_per_module = True
 
 
 if __name__ == "__main__":

@@ -88,6 +88,7 @@ class ImageExperiment(Experiment):
         "alone."
     )
     scale_settings = (*Experiment.scale_settings, "data_dir")
+    analyses = True
     image_set = None
     pixels = "standardised"
     augment = False

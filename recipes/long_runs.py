@@ -1,4 +1,4 @@
-"""Recipes of long training runs: train, evaluate, predict, export, report.
+"""Recipes of long training runs: train, evaluate, predict, export, report, analyse.
 
 A recipe subclasses `experiment.Experiment` with what varies and calls
 `long_runs.run(ItsExperiment, PRESETS)` as its last line. Every run has a folder of its
@@ -14,15 +14,18 @@ from pathlib import Path
 from absl import flags
 from rich.console import Console
 
+import ensemble_heads as eh
 from ensemble_heads import provenance
-from recipes import common, folders, long_training, sweeps
+from ensemble_heads.keras_api import keras
+from recipes import common, folders, long_training, run_analyses, sweeps
 from recipes.common import SettingError
 from recipes.progress import StepsProgress
-from recipes.run_folder import RunFolder
+from recipes.run_folder import ANALYSES, RESULT, RunFolder
 from recipes.run_table import write_report
 
 COMMANDS = ("train", "evaluate", "predict", "export", "report")
-NEED_DATA = ("train", "evaluate", "predict")
+ANALYSE = "analyse"
+NEED_DATA = ("train", "evaluate", "predict", ANALYSE)
 EVALUATION = "evaluation.json"
 
 
@@ -44,8 +47,9 @@ def run(make_experiment, presets):
     flags.DEFINE_string(
         "run",
         None,
-        "Evaluate, predict, export: the run to take, by the name of its folder. "
-        "Default: the best one that is finished; to evaluate, all of them.",
+        "Evaluate, predict, export, analyse: the run to take, by the name of its "
+        "folder. Default: the best one that is finished; to evaluate all of them; to "
+        "analyse, without --sweep, all that the workdir holds.",
         module_name=script,
     )
     flags.DEFINE_string(
@@ -54,7 +58,9 @@ def run(make_experiment, presets):
         "Predict, export: the file or folder to write. Default: in the run's folder.",
         module_name=script,
     )
-    common.run(functools.partial(_main, make_experiment), presets, COMMANDS)
+    analysed = getattr(make_experiment, "analyses", False)
+    commands = (*COMMANDS, ANALYSE) if analysed else COMMANDS
+    common.run(functools.partial(_main, make_experiment), presets, commands)
 
 
 class Session:
@@ -132,7 +138,7 @@ class Session:
         """Writes the predictions of one run."""
         run = self._chosen()
         folder = self.folder(run)
-        model, _, step = long_training.restored(self.experiment, run, folder)
+        model, _, step = self._restored(run)
         path = Path(flags.FLAGS.output or folder.path / self.experiment.predictions)
         self.console.print(f"{run.key}, step {step:,}")
         examples = self.experiment.predict(model, run, path)
@@ -142,10 +148,36 @@ class Session:
         """Writes one run's model for serving."""
         run = self._chosen()
         folder = self.folder(run)
-        model, _, step = long_training.restored(self.experiment, run, folder)
+        model, _, step = self._restored(run)
         path = Path(flags.FLAGS.output or folder.path / f"serving/{step}")
         for name in self.experiment.export(model, run, path):
             self.console.print(f"{run.key}, step {step:,}: {name}", soft_wrap=True)
+
+    def analyse(self):
+        """Analyses the heads of runs that have a checkpoint, and compares the runs."""
+        for run in [self._named(flags.FLAGS.run)] if flags.FLAGS.run else self.runs:
+            folder = self.folder(run)
+            if not folder.checkpoints.exists():
+                self.console.print(f"{run.key} is not trained, and left out.")
+                continue
+            model, _, step = self._restored(run)
+            if not isinstance(model, eh.MultiHeadModel):
+                self.console.print(f"{run.key} has no heads to analyse.")
+                continue
+            self.console.print(f"{run.key}, step {step:,}: analysing …")
+            run_analyses.analyse(self.experiment, model, run, step, folder)
+            self.console.print(f"  {folder.analyses}/", soft_wrap=True)
+            keras.backend.clear_session()
+        found = [run_analyses.Analysed(run, self.folder(run)) for run in self.runs]
+        path = self.path / ANALYSES
+        path.mkdir(exist_ok=True)
+        self.experiment.draw_analyses(path, found)
+        self.console.print(f"Comparisons are in {path}/", soft_wrap=True)
+
+    def _restored(self, run):
+        """`long_training.restored` of the state that counts."""
+        folder = self.folder(run)
+        return long_training.restored(self.experiment, run, folder, chosen=True)
 
     def _chosen(self):
         if flags.FLAGS.run:
@@ -180,6 +212,31 @@ def _main(make_experiment, settings, options):
     if options.command in NEED_DATA:
         experiment.check_data(settings)
     runs = sweeps.runs_of(settings, swept, experiment.is_affected)
+    if options.command == ANALYSE and not swept:
+        runs = _found_runs(settings, path) or runs
     session = Session(experiment, runs, path, options.overwrite)
     with experiment.clear_errors():
         getattr(session, options.command)()
+
+
+def _found_runs(settings, path):
+    """List of the `Run` of a workdir that are finished, by name, as they were set."""
+    runs = []
+    for file in sorted(path.glob(f"*/{RESULT}")):
+        result = RunFolder(file.parent).result()
+        config = json.loads((file.parent / folders.CONFIG).read_text(encoding="utf-8"))
+        known = settings.as_dict().keys() & config.keys()
+        own = {name: _tuple_of_list(config[name]) for name in known}
+        runs.append(
+            sweeps.Run(
+                result["model"],
+                settings.with_changes(**own),
+                result["seed"],
+                result["changes"],
+            )
+        )
+    return runs
+
+
+def _tuple_of_list(value):
+    return tuple(value) if isinstance(value, list) else value

@@ -1,5 +1,6 @@
 """One long training run that can be stopped at any moment and goes on unharmed."""
 
+import dataclasses
 import math
 import signal
 import sys
@@ -12,8 +13,8 @@ import tensorflow as tf
 import ensemble_heads as eh
 from ensemble_heads import provenance
 from ensemble_heads.keras_api import keras
-from recipes.checkpoints import Checkpoints, keep_random_states
-from recipes.common import SettingError
+from recipes.checkpoints import BestCheckpoint, Checkpoints, keep_random_states
+from recipes.common import SettingError, command_line
 from recipes.experiment import evaluation_copy
 
 VALIDATION = "validation_"  # before the metrics of held-out data
@@ -42,14 +43,19 @@ def build(experiment, run, folder):
         return model, copy, Checkpoints(folder.checkpoints, model)
 
 
-def restored(experiment, run, folder):
+def restored(experiment, run, folder, chosen=False):
     """(model, its copy to evaluate, step) of a run's newest checkpoint; see `build`.
+
+    Args:
+        experiment, run, folder: as for `build`.
+        chosen: bool, to take the one that held-out data chose, where there is one.
 
     Raises:
         SettingError: there is no checkpoint, or that of another model.
     """
     model, copy, checkpoints = build(experiment, run, folder)
-    step = checkpoints.restore()
+    step = chosen and Checkpoints(folder.chosen, model).restore()
+    step = step or checkpoints.restore()
     if not step:
         rule = f"hold a checkpoint of the run {run.key}: train it first"
         raise SettingError("workdir", rule, folder.path)
@@ -80,7 +86,9 @@ def train(experiment, run, folder, progress):
     steps = experiment.total_steps(run)
     evaluator = Evaluator(experiment, run, copy, progress)
     if step < steps:
-        loop = _Loop(run, folder, checkpoints, evaluator, progress, step, steps)
+        chosen = BestCheckpoint(folder, model, f"evaluation_{_held_out(experiment)}")
+        both = checkpoints, chosen
+        loop = _Loop(run, folder, both, evaluator, progress, step, steps)
         with loop.preemption:
             model.fit(
                 experiment.training_data(run, step),
@@ -94,10 +102,12 @@ def train(experiment, run, folder, progress):
                 sys.exit(STOPPED)
     result = {
         **{"run": run.key, "method": run.method, "model": run.model, "seed": run.seed},
-        **{"changes": run.changes, "step": steps},
+        **{"changes": run.changes, "step": steps, "title": experiment.title},
+        "measures": [dataclasses.asdict(one) for one in experiment.measures],
         "metrics": _reported(experiment, folder, steps) or evaluator(),
         "sizes": experiment.sizes(model),
         "examples_per_second": _speed(folder.log),
+        "command": command_line(),
         **provenance.describe(),
     }
     folder.finish(result)
@@ -176,7 +186,8 @@ class _Loop(keras.callbacks.Callback):
     def __init__(self, run, folder, checkpoints, evaluator, progress, step, steps):
         super().__init__()
         self._settings, self._folder = run.settings, folder
-        self._checkpoints, self._evaluator = checkpoints, evaluator
+        self._checkpoints, self._chosen = checkpoints
+        self._evaluator = evaluator
         self._progress, self._start, self._steps = progress, step, steps
         self._writer = tf.summary.create_file_writer(str(folder.tensorboard))
         self.step = self._saved = step
@@ -232,6 +243,7 @@ class _Loop(keras.callbacks.Callback):
     def _log_evaluation(self):
         values = self._evaluator()
         self._add("evaluation", values)
+        self._chosen.keep_if_best(self.step)
         shown = "  ".join(f"{key} {_shown(value)}" for key, value in values.items())
         self._progress.print(f"  evaluated: {shown}")
 
@@ -272,11 +284,16 @@ def _reported(experiment, folder, steps):
             found[record["step"]] = values
     if steps not in found:
         return None
-    measure = VALIDATION + experiment.measures[0].name
+    measure = _held_out(experiment)
     if measure not in found[steps]:
         return found[steps]
     best = max(found, key=lambda step: found[step][measure])
     return {**found[best], "chosen_step": best}
+
+
+def _held_out(experiment):
+    """The metric that chooses the evaluation that counts, if data are held out."""
+    return VALIDATION + experiment.measures[0].name
 
 
 def _speed(log):

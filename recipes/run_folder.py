@@ -10,16 +10,20 @@ LOG = "metrics.jsonl"
 LOG_CSV = "metrics.csv"
 RESULT = "result.json"
 CHECKPOINTS = "checkpoints"
+CHOSEN = "chosen"
 TENSORBOARD = "tensorboard"
-OWN = (folders.CONFIG, LOG, LOG_CSV, RESULT, CHECKPOINTS, TENSORBOARD)
+ANALYSES = "analyses"
+OWN = (folders.CONFIG, LOG, LOG_CSV, RESULT)
+OWN += (CHECKPOINTS, CHOSEN, TENSORBOARD, ANALYSES)
 
 
 class RunFolder:
     """One training run on disk.
 
     Holds `config.json` (as run), `checkpoints/`, `metrics.jsonl` and the same as
-    `metrics.csv` (a record per logged step), `tensorboard/`, and once the run is
-    finished `result.json`.
+    `metrics.csv` (a record per logged step), `tensorboard/`, where there are held-out
+    data `chosen/` (the checkpoint that did best on them), once the run is finished
+    `result.json`, and once it is analysed `analyses/`.
 
     Args:
         path: str or path, made where it is missing.
@@ -50,8 +54,16 @@ class RunFolder:
         return self.path / CHECKPOINTS
 
     @property
+    def chosen(self):
+        return self.path / CHOSEN
+
+    @property
     def tensorboard(self):
         return self.path / TENSORBOARD
+
+    @property
+    def analyses(self):
+        return self.path / ANALYSES
 
     def result(self):
         """What `finish` was given, or None."""
