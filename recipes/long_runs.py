@@ -19,8 +19,9 @@ from ensemble_heads import provenance
 from ensemble_heads.keras_api import keras
 from recipes import common, folders, long_training, run_analyses, sweeps
 from recipes.common import SettingError
+from recipes.found_runs import find_runs
 from recipes.progress import StepsProgress
-from recipes.run_folder import ANALYSES, RESULT, RunFolder
+from recipes.run_folder import ANALYSES, RunFolder
 from recipes.run_table import write_report
 
 COMMANDS = ("train", "evaluate", "predict", "export", "report")
@@ -213,28 +214,23 @@ def _main(make_experiment, settings, options):
         experiment.check_data(settings)
     runs = sweeps.runs_of(settings, swept, experiment.is_affected)
     if options.command == ANALYSE and not swept:
-        runs = _found_runs(settings, path) or runs
+        runs = _found_runs(experiment, settings, path) or runs
     session = Session(experiment, runs, path, options.overwrite)
     with experiment.clear_errors():
         getattr(session, options.command)()
 
 
-def _found_runs(settings, path):
-    """List of the `Run` of a workdir that are finished, by name, as they were set."""
+def _found_runs(experiment, settings, path):
+    """List of the `Run` of a workdir that are finished, as they were set."""
     runs = []
-    for file in sorted(path.glob(f"*/{RESULT}")):
-        result = RunFolder(file.parent).result()
-        config = json.loads((file.parent / folders.CONFIG).read_text(encoding="utf-8"))
-        known = settings.as_dict().keys() & config.keys()
-        own = {name: _tuple_of_list(config[name]) for name in known}
-        runs.append(
-            sweeps.Run(
-                result["model"],
-                settings.with_changes(**own),
-                result["seed"],
-                result["changes"],
-            )
-        )
+    for found in find_runs([path]) if path.is_dir() else ():
+        if found.result is None or found.recipe != experiment.name:
+            continue
+        config, known = found.config, settings.as_dict().keys()
+        own = {k: _tuple_of_list(v) for k, v in config.items() if k in known}
+        changes = found.result["changes"]
+        one = settings.with_changes(**own)
+        runs.append(sweeps.Run(config["model"], one, config["seed"], changes))
     return runs
 
 

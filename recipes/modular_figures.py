@@ -83,12 +83,10 @@ def _write_table(path, groups):
         *("lowest_entropy", "highest_entropy", "mean_entropy", "std_entropy"),
     ):
         columns += _pair(f"analysed_{name}", lambda runs, n=name: _tested(runs, n))
-    for place in (0, 1):
+    for place, heads in enumerate(("single", "group")):
         for kind in ("random", "specialist"):
-            name = f"{('single', 'group')[place]}_{kind}_f1"
-            columns += _pair(
-                name, lambda r, p=place, k=kind: _f1_scores(_data(r), p, k)
-            )
+            values = functools.partial(_f1_of, place=place, kind=kind)
+            columns += _pair(f"{heads}_{kind}_f1", values)
     results.write_csv(path, columns, rows)
 
 

@@ -1,0 +1,61 @@
+"""The runs that folders hold, whichever recipe made them."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from recipes import folders
+from recipes.common import SettingError
+from recipes.run_folder import LOG, RESULT
+
+
+@dataclasses.dataclass(frozen=True)
+class FoundRun:
+    """What a run's folder says of it.
+
+    Attributes:
+        path: `Path` of the folder.
+        config: dict, `config.json`.
+        result: dict, `result.json`; None where the run is not finished.
+        step: int, the last one that was logged.
+    """
+
+    path: Path
+    config: dict
+    result: dict | None
+    step: int
+
+    @property
+    def recipe(self):
+        return self.config["recipe"]
+
+    @property
+    def method(self):
+        return self.result["method"]
+
+
+def find_runs(roots):
+    """List of `FoundRun` below some folders, in the order of their paths.
+
+    Args:
+        roots: list of `Path`.
+
+    Raises:
+        SettingError: a folder that does not exist.
+    """
+    found = []
+    for root in roots:
+        if not root.is_dir():
+            raise SettingError("runs", "be folders that exist", root)
+        for file in sorted(root.rglob(folders.CONFIG)):
+            config = json.loads(file.read_text(encoding="utf-8"))
+            if {"recipe", "model", "seed"} <= config.keys():
+                found.append(_read(file.parent, config))
+    return found
+
+
+def _read(path, config):
+    file = path / RESULT
+    result = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    log = folders.read_json_lines(path / LOG, "step")
+    return FoundRun(path, config, result, max((r["step"] for r in log), default=0))
