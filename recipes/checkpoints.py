@@ -110,10 +110,11 @@ class BestCheckpoint:
         self._checkpoints = Checkpoints(folder.chosen, model, keep=1)
 
     def keep_if_best(self, step):
-        """Writes the present state if the last evaluation in the log is the best."""
-        log, measure = self._folder.log, self._measure
-        values = [record[measure] for record in log if measure in record]
-        if values and values[-1] > max(values[:-1], default=-math.inf):
+        """Writes the present state if the log's last record is the best."""
+        *earlier, last = self._folder.log
+        measure = self._measure
+        best = max((r[measure] for r in earlier if measure in r), default=-math.inf)
+        if last.get(measure, -math.inf) > best:
             self._checkpoints.save(step)
 
 

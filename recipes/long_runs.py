@@ -16,7 +16,6 @@ from rich.console import Console
 
 import ensemble_heads as eh
 from ensemble_heads import provenance
-from ensemble_heads.keras_api import keras
 from recipes import common, folders, long_training, run_analyses, sweeps
 from recipes.common import SettingError
 from recipes.found_runs import find_runs
@@ -168,7 +167,6 @@ class Session:
             self.console.print(f"{run.key}, step {step:,}: analysing …")
             run_analyses.analyse(self.experiment, model, run, step, folder)
             self.console.print(f"  {folder.analyses}/", soft_wrap=True)
-            keras.backend.clear_session()
         found = [run_analyses.Analysed(run, self.folder(run)) for run in self.runs]
         path = self.path / ANALYSES
         path.mkdir(exist_ok=True)

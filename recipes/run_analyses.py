@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import json
 
 import numpy as np
@@ -34,12 +35,12 @@ class Analysed:
     run: Run
     folder: RunFolder
 
-    @property
+    @functools.cached_property
     def result(self):
         """dict, what the run's training gave; None where it is not finished."""
         return self.folder.result()
 
-    @property
+    @functools.cached_property
     def data(self):
         """dict, what `analyse` found; None where it has not been called."""
         path = self.folder.analyses / DATA

@@ -2,8 +2,6 @@
 
 import csv
 import json
-import subprocess
-import sys
 import types
 
 import numpy as np
@@ -16,36 +14,23 @@ from recipes import experiment, fashion_mnist_modular, long_training, sweeps
 from recipes.common import SettingError
 from recipes.progress import StepsProgress
 from recipes.run_folder import RunFolder
-from tests.conftest import CHECKOUT
+from tests.recipe_runs import losses_of, records_of, result_of, run_recipe
 
-SCRIPT = CHECKOUT / "recipes" / "fashion_mnist_modular.py"
 SMOKE = fashion_mnist_modular.PRESETS["smoke"]
-
-
-def result_of(folder):
-    return json.loads((folder / "result.json").read_text())
-
-
-def records_of(folder):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").open()]
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("fashion_mnist")
-    command = [sys.executable, SCRIPT, "--preset=smoke", f"--workdir={workdir}"]
-    command.append("--evaluation_batch_size=77")
-    ended = subprocess.run(
-        command, capture_output=True, text=True, cwd=CHECKOUT, timeout=300
-    )
-    assert ended.returncode == 0, ended.stderr[-4000:]
+    flags = ["--preset=smoke", f"--workdir={workdir}", "--evaluation_batch_size=77"]
+    run_recipe("fashion_mnist_modular", *flags)
     return workdir
 
 
 @pytest.mark.parametrize("model", SMOKE.models)
 def test_the_smoke_preset_learns(trained, model):
     folder = trained / f"{model}-seed0"
-    losses = [r["train_loss"] for r in records_of(folder) if "train_loss" in r]
+    losses = losses_of(folder)
     assert np.isfinite(losses).all() and losses[-1] < 0.5 * losses[0]
     metrics = result_of(folder)["metrics"]
     assert metrics["accuracy"] > 0.4  # chance is 0.1
@@ -62,6 +47,67 @@ def test_the_evaluation_that_counts_did_best_on_held_out_images(trained, model):
     assert metrics["validation_accuracy"] == best
     (chosen,) = [r for r in evaluated if r["step"] == metrics["chosen_step"]]
     assert chosen["evaluation_accuracy"] == metrics["accuracy"]
+
+
+def test_what_a_result_was_made_by_is_in_it(trained):
+    result = result_of(trained / "mlp_16m_64h-seed0")
+    assert result["command"] == (
+        "python recipes/fashion_mnist_modular.py --preset=smoke --workdir=… "
+        "--evaluation_batch_size=77"
+    )
+    assert result["title"] == "Fashion-MNIST" and "machine" in result
+    assert result["measures"][0] == {
+        "name": "accuracy",
+        "title": "accuracy",
+        "percent": True,
+    }
+
+
+@pytest.fixture(scope="module")
+def analysed(trained):
+    run_recipe(
+        "fashion_mnist_modular", "analyse", "--preset=smoke", f"--workdir={trained}"
+    )
+    return trained
+
+
+def test_the_weights_analysed_are_those_that_held_out_images_chose(analysed):
+    folder = analysed / "mlp_16m_64h-seed0"
+    found = json.loads((folder / "analyses" / "analyses.json").read_text())
+    metrics = result_of(folder)["metrics"]
+    assert found["step"] == metrics["chosen_step"]
+    for split, prefix in (("test", ""), ("validation", "validation_")):
+        for name in ("accuracy", "oracle_accuracy", "mean_head_accuracy"):
+            expected = pytest.approx(metrics[prefix + name], abs=1e-6)
+            assert found[split][name] == expected, (split, name)
+        loss = pytest.approx(metrics[prefix + "cross_entropy"], rel=1e-4)
+        assert found[split]["ensemble_loss"] == loss
+    # Equation 6: for a mean of logits the two are the same.
+    test = found["test"]
+    assert test["ambiguity"] == pytest.approx(test["divergence"], rel=1e-4)
+    assert found["dropped_heads"]["accuracies"][0] == [test["accuracy"]] * 20
+    assert [one["size"] for one in found["specialists"]] == [1, 4]
+    assert len(test["heads"]["accuracy"]) == 16
+
+
+def test_figures_and_pages_of_the_paper_are_written(analysed):
+    folder = analysed / "mlp_16m_64h-seed0"
+    page = (folder / "analyses" / "report.html").read_text(encoding="utf-8")
+    assert "Ankle boot" not in page or "<img" in page
+    with open(folder / "analyses" / "heads.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 16
+    assert not (analysed / "mlp_1m_1024h-seed0" / "analyses").exists()
+    written = {path.name for path in (analysed / "analyses").iterdir()}
+    assert written == {
+        *("by_lambda.csv", "error_by_lambda.png", "losses_by_lambda.png"),
+        *("dropped_heads_mlp_16m_64h.png", "specialists_mlp_16m_64h.png"),
+    }
+    with open(analysed / "analyses" / "by_lambda.csv", newline="") as file:
+        rows = {row["model"]: row for row in csv.DictReader(file)}
+    for model, coupling in (("mlp_1m_1024h", ""), ("mlp_16m_64h", "0.95")):
+        error = 1 - result_of(analysed / f"{model}-seed0")["metrics"]["accuracy"]
+        assert float(rows[model]["test_error"]) == pytest.approx(error)
+        assert rows[model]["coupling"] == coupling
 
 
 def logged(*pairs):

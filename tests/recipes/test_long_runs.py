@@ -11,7 +11,7 @@ import pytest
 import ensemble_heads as eh
 from ensemble_heads.keras_api import keras
 from recipes import sweeps
-from recipes.checkpoints import Checkpoints, keep_random_states
+from recipes.checkpoints import BestCheckpoint, Checkpoints, keep_random_states
 from recipes.common import SettingError
 from recipes.experiment import TrainingSettings
 from recipes.run_folder import RunFolder
@@ -148,6 +148,32 @@ def test_full_disk_leaves_the_checkpoint_before(tmp_path):
     assert Checkpoints(tmp_path, again).restore() == 4
     for a, b in zip(expected, again.get_weights(), strict=True):
         npt.assert_array_equal(a, b)
+
+
+def test_the_first_of_the_best_states_is_kept(tmp_path):
+    model, folder = small_model(), RunFolder(tmp_path, {})
+    best = BestCheckpoint(folder, model, "evaluation_validation_accuracy")
+    kept = None
+    for step, value in ((1, 0.1), (2, None), (3, 0.05), (4, 0.3), (5, 0.3), (6, 0.2)):
+        folder.add({"step": step, "evaluation_accuracy": step})
+        if value is not None:
+            folder.add({"step": step, "evaluation_validation_accuracy": value})
+        train(model, 1)
+        best.keep_if_best(step)
+        if step == 4:
+            kept = [np.array(weight) for weight in model.get_weights()]
+    again = small_model()
+    assert Checkpoints(folder.chosen, again).restore() == 4
+    for a, b in zip(kept, again.get_weights(), strict=True):
+        npt.assert_array_equal(a, b)
+
+
+def test_without_held_out_data_no_state_is_chosen(tmp_path):
+    folder = RunFolder(tmp_path, {})
+    folder.add({"step": 1, "evaluation_accuracy": 0.5})
+    model = small_model()
+    BestCheckpoint(folder, model, "evaluation_validation_accuracy").keep_if_best(1)
+    assert Checkpoints(folder.chosen, model).restore() == 0
 
 
 # ---- Folders of runs

@@ -1,0 +1,207 @@
+"""The page of results: what stands in it, and what does not."""
+
+import importlib
+import re
+
+import pytest
+
+import zoo
+from recipes import published_results, results_page
+from recipes.common import SettingError, command_line
+from recipes.found_runs import find_runs
+from recipes.published_results import Figure, Paper
+from recipes.run_folder import RunFolder
+from tests.conftest import CHECKOUT
+
+PAPERS = {"known": Paper("Known", "200 epochs"), "idle": Paper("Idle", "1 epoch")}
+FIGURES = [
+    Figure("known", "heads", "accuracy", 0.897, "Webb et al., Table 2", {"lambda": 1}),
+    Figure("known", "heads", "accuracy", 0.5, "Webb et al., Table 2", {"lambda": 2}),
+    Figure("idle", "net", "oracle_accuracy", 0.25, "Lee et al., Table 1"),
+]
+MEASURES = [
+    {"name": "accuracy", "title": "accuracy", "percent": True},
+    {"name": "cross_entropy", "title": "cross entropy", "percent": False},
+    {"name": "oracle_accuracy", "title": "oracle", "percent": True},
+]
+MADE_BY = {
+    "command": "python recipes/x.py --workdir=…",
+    "commit": "abc1234",
+    "machine": "2-core CPU",
+    "tensorflow": "2.15.1",
+    "keras": "2.15.0",
+    "python": "3.11.9",
+}
+
+
+def run(root, model, seed, metrics=None, recipe="known", made_by=None, **config):
+    """Makes a run's folder; one without metrics is not finished."""
+    config = {"recipe": recipe, "model": model, "seed": seed, "batch": 8, **config}
+    folder = RunFolder(root / f"{model}{config.get('lambda', '')}-seed{seed}", config)
+    folder.add({"step": 1200, "train_loss": 1.0})
+    if metrics is not None:
+        folder.finish(
+            {
+                "method": f"{model} lambda={config.get('lambda', 0)}",
+                "changes": {},
+                "step": 2000,
+                "measures": MEASURES,
+                "metrics": metrics,
+                "sizes": {"parameters": 1234567},
+                "examples_per_second": 4321.0,
+                **MADE_BY,
+                **(made_by or {}),
+            }
+        )
+    return folder.path
+
+
+def page_of(tmp_path, *roots):
+    page = tmp_path / "docs" / "results.md"
+    results_page.write_page(page, find_runs(list(roots)), FIGURES, PAPERS)
+    return page.read_text(encoding="utf-8")
+
+
+def rows_of(text):
+    """Cells of every line of a table."""
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+@pytest.fixture
+def runs(tmp_path):
+    root = tmp_path / "runs" / "paper_tf2.15"
+    heads = {"cross_entropy": 0.25, "oracle_accuracy": 0.95}
+    run(root, "heads", 0, {"accuracy": 0.89, **heads}, **{"lambda": 1})
+    newer = {"commit": "def5678"}
+    run(root, "heads", 1, {"accuracy": 0.91, **heads}, made_by=newer, **{"lambda": 1})
+    run(root, "heads", 0, {"accuracy": 0.8, **heads}, **{"lambda": 0})
+    run(root, "single", 0, {"accuracy": 0.7, "cross_entropy": 0.5})
+    return root.parent
+
+
+def test_means_errors_and_the_papers_figures_stand_side_by_side(tmp_path, runs):
+    title, _, *rows = rows_of(page_of(tmp_path, runs))
+    assert title[:3] == ["method", "seeds", "accuracy %"]
+    cells = {row[0]: dict(zip(title, row)) for row in rows}
+    best = cells["`heads lambda=1`"]
+    # Half the difference of two values is their mean's standard error.
+    assert best["accuracy %"] == "90.00 ± 1.00" and best["seeds"] == "0, 1"
+    assert best["*paper's accuracy*"] == "*89.70*"
+    assert best["cross entropy"] == "0.25 ± 0"
+    assert (best["steps"], best["parameters"]) == ("2,000", "1,234,567")
+    other = cells["`heads lambda=0`"]
+    assert (other["accuracy %"], other["*paper's accuracy*"]) == ("80.00 ± n/a", "")
+    single = cells["`single lambda=0`"]
+    assert (single["oracle %"], single["examples/s"]) == ("n/a", "4,321")
+
+
+def test_every_number_says_how_it_was_made(tmp_path, runs):
+    text = page_of(tmp_path, runs)
+    title, _, *rows = rows_of(text)
+    makers = {row[0]: row[title.index("made by")] for row in rows if len(row) > 4}
+    (old,) = re.findall(r"^(\d)\. .*abc1234", text, re.MULTILINE)
+    (new,) = re.findall(r"^(\d)\. .*def5678", text, re.MULTILINE)
+    assert makers["`heads lambda=1`"] == ", ".join(sorted((old, new)))
+    assert makers["`single lambda=0`"] == old
+    assert (
+        f"{old}. `python recipes/x.py --workdir=…`, commit abc1234, 2-core CPU, "
+        "TensorFlow 2.15.1, Keras 2.15.0, Python 3.11.9"
+    ) in text
+    assert "Common settings: batch 8." in text
+    assert "Webb et al., Table 2" in text and "### `paper_tf2.15`" in text
+
+
+def test_what_is_missing_is_said_to_be(tmp_path, runs):
+    waiting = run(runs / "paper_tf2.15", "heads", 2, **{"lambda": 1})
+    made_up = {"accuracy": 0.123, "cross_entropy": 1.0}
+    run(runs / "smoke", "heads", 0, made_up, synthetic=100, **{"lambda": 2})
+    text = page_of(tmp_path, runs)
+    assert f"Not finished: {waiting.name} (step 1,200)." in text
+    known, idle = text.split("## Idle")
+    assert "No run yet" not in known and "No run yet" in idle
+    assert ["`heads` lambda=2", "accuracy", "*50.00*", "Webb et al., Table 2"] in (
+        rows_of(known)
+    )
+    assert ["`net`", "oracle accuracy", "*25.00*", "Lee et al., Table 1"] in (
+        rows_of(idle)
+    )
+    assert "12.30" not in text and "smoke" not in text
+    assert "`heads` lambda=1" not in text  # measured
+
+
+def test_recipes_without_a_paper_have_a_section_too(tmp_path, runs):
+    run(runs / "own", "net", 0, {"accuracy": 0.5}, recipe="ours")
+    assert "## ours" in page_of(tmp_path, runs)
+
+
+def test_pictures_are_copied_and_old_ones_go(tmp_path, runs):
+    workdir = runs / "paper_tf2.15"
+    (workdir / "analyses").mkdir()
+    for name in ("learning_curves.png", "analyses/error_by_lambda.png"):
+        (workdir / name).write_bytes(name.encode())
+    old = tmp_path / "docs" / "results" / "old.png"
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"")
+    text = page_of(tmp_path, runs)
+    shown = re.findall(r"!\[.*?\]\((.*?)\)", text)
+    assert shown == [
+        "results/known_1_learning_curves.png",
+        "results/known_1_error_by_lambda.png",
+    ]
+    copied = (tmp_path / "docs" / shown[1]).read_bytes()
+    assert copied == b"analyses/error_by_lambda.png"
+    assert not old.exists()
+
+
+def test_the_same_runs_give_the_same_page(tmp_path, runs):
+    first = page_of(tmp_path / "a", runs)
+    assert first == page_of(tmp_path / "b", runs)
+    assert str(tmp_path) not in first
+
+
+def test_folders_that_are_not_there_are_named(tmp_path):
+    with pytest.raises(SettingError, match="`runs` must be folders that exist"):
+        find_runs([tmp_path / "nowhere"])
+
+
+def test_commands_name_no_folder_of_the_machine():
+    words = ["there/recipes/x.py", "train", "--data_dir", "my data", "-workdir=~/runs"]
+    words += ["--sweep=coupling=0,1", "--title=two words", "--output_size=3"]
+    assert command_line(words) == (
+        "python recipes/x.py train --data_dir … -workdir=… --sweep=coupling=0,1 "
+        "'--title=two words' --output_size=3"
+    )
+
+
+# ---- The committed figures
+
+
+def test_published_figures_are_accuracies_and_stand_once():
+    keys = [
+        (f.recipe, f.model, f.measure, *sorted(f.settings.items(), key=str))
+        for f in published_results.FIGURES
+    ]
+    assert len(set(keys)) == len(keys)
+    for figure in published_results.FIGURES:
+        assert figure.recipe in published_results.PAPERS
+        assert 0.1 < figure.value < 1
+    (one,) = [
+        figure
+        for figure in published_results.FIGURES
+        if figure.model == "mlp_256m_4h" and figure.settings["coupling"] == 0.95
+    ]
+    assert one.value == pytest.approx(1 - 0.103)
+
+
+@pytest.mark.parametrize("recipe", published_results.PAPERS)
+def test_published_figures_can_be_met(recipe):
+    """By a run that the recipe's settings can describe."""
+    module = importlib.import_module(f"recipes.{recipe}")
+    assert (CHECKOUT / "recipes" / f"{recipe}.py").exists()
+    fields = next(iter(module.PRESETS.values())).as_dict()
+    for figure in published_results.FIGURES:
+        if figure.recipe == recipe:
+            assert figure.settings.keys() <= fields.keys()
+            known = getattr(module, "METHODS", None) or zoo.names()
+            assert figure.model in known
