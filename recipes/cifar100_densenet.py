@@ -4,7 +4,7 @@ r"""Modular ensembles of DenseNets on CIFAR-100, joint training, Tables 5 and 6.
     python recipes/cifar100_densenet.py --data_dir=… \
         --sweep=coupling=0,0.5,0.9,1                            # Table 5
     python recipes/cifar100_densenet.py report                  # table and plots again
-    python recipes/cifar100_densenet.py analyse --run=…         # Table 6, Figure 10
+    python recipes/cifar100_densenet.py analyse --data_dir=…    # Table 6, Figure 10
 
 4 modules of DenseNet-BC-100-12, 8 of 82-8 or 16 of 64-6 (Webb et al., Joint Training of
 Neural Network Ensembles, section 4.3), 300 epochs of all 50,000 training images, crops

@@ -4,7 +4,7 @@ r"""Modular ensembles of small convolutional networks on CIFAR-10, joint trainin
     python recipes/cifar10_modular.py --data_dir=… \
         --sweep=coupling=0,0.5,0.8,0.9,0.95,0.97,0.99,1         # Figure 6
     python recipes/cifar10_modular.py report                    # table and plots again
-    python recipes/cifar10_modular.py analyse                   # Figures 6, 7, pages
+    python recipes/cifar10_modular.py analyse --data_dir=…      # Figures 6 and 7
 
 Ten modules of five convolutions (Webb et al., Joint Training of Neural Network
 Ensembles, section 4.2 and Table 3), 2.8 M parameters in all, crops and mirrored images,

@@ -4,7 +4,7 @@ r"""Modular ensembles of small perceptrons on Fashion-MNIST, joint training, Tab
     python recipes/fashion_mnist_modular.py --data_dir=… \
         --sweep=coupling=0,0.5,0.8,0.9,0.95,0.99,1              # Figure 2
     python recipes/fashion_mnist_modular.py report              # table and plots again
-    python recipes/fashion_mnist_modular.py analyse             # Figures 2 to 5, pages
+    python recipes/fashion_mnist_modular.py analyse --data_dir=…    # Figures 2 to 5
 
 About 815 K parameters as one network of 1024 hidden units, or as 16, 64 or 256 modules
 of 64, 16 or 4, trained between independently (lambda = 0) and jointly (lambda = 1). A

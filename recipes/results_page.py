@@ -67,7 +67,8 @@ def write_page(page, found, figures=FIGURES, papers=PAPERS):
         papers: {recipe: `published_results.Paper`}, in the order of the sections.
     """
     page.parent.mkdir(parents=True, exist_ok=True)
-    folders.remove(page.parent / PICTURES)
+    for picture in (page.parent / PICTURES).glob("*.png"):
+        picture.unlink()
     real = [run for run in found if not any(run.config.get(key) for key in SYNTHETIC)]
     recipes = [*papers, *sorted({run.recipe for run in real} - papers.keys())]
     parts = [INTRODUCTION]
