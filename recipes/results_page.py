@@ -133,6 +133,7 @@ def _table(runs, figures, shown):
     columns += [_size_column(name) for name in sizes]
     columns += [
         _text("examples/s", _speed),
+        _text("hours", _hours),
         _text("made by", lambda row: _numbers(makers, row)),
     ]
     shown.update(used)
@@ -216,6 +217,13 @@ def _size_column(name):
 def _speed(row):
     speed = row[0].result["examples_per_second"]
     return NOT_KNOWN if speed is None else f"{speed:,.0f}"
+
+
+def _hours(row):
+    """Of training one run, evaluations left out."""
+    speed = row[0].result["examples_per_second"]
+    examples = row[0].result["step"] * row[0].config["batch_size"]
+    return NOT_KNOWN if speed is None else f"{examples / speed / 3600:.2g}"
 
 
 def _published(figure, percent):

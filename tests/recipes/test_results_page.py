@@ -36,7 +36,8 @@ MADE_BY = {
 
 def run(root, model, seed, metrics=None, recipe="known", made_by=None, **config):
     """Makes a run's folder; one without metrics is not finished."""
-    config = {"recipe": recipe, "model": model, "seed": seed, "batch": 8, **config}
+    config = {"batch_size": 500, **config}
+    config = {"recipe": recipe, "model": model, "seed": seed, **config}
     folder = RunFolder(root / f"{model}{config.get('lambda', '')}-seed{seed}", config)
     folder.add({"step": 1200, "train_loss": 1.0})
     if metrics is not None:
@@ -48,7 +49,7 @@ def run(root, model, seed, metrics=None, recipe="known", made_by=None, **config)
                 "measures": MEASURES,
                 "metrics": metrics,
                 "sizes": {"parameters": 1234567},
-                "examples_per_second": 4321.0,
+                "examples_per_second": 100.0,
                 **MADE_BY,
                 **(made_by or {}),
             }
@@ -93,7 +94,8 @@ def test_means_errors_and_the_papers_figures_stand_side_by_side(tmp_path, runs):
     other = cells["`heads lambda=0`"]
     assert (other["accuracy %"], other["*paper's accuracy*"]) == ("80.00 ± n/a", "")
     single = cells["`single lambda=0`"]
-    assert (single["oracle %"], single["examples/s"]) == ("n/a", "4,321")
+    assert (single["oracle %"], single["examples/s"]) == ("n/a", "100")
+    assert single["hours"] == "2.8"  # 2,000 steps of 500
 
 
 def test_every_number_says_how_it_was_made(tmp_path, runs):
@@ -108,7 +110,7 @@ def test_every_number_says_how_it_was_made(tmp_path, runs):
         f"{old}. `python recipes/x.py --workdir=…`, commit abc1234, 2-core CPU, "
         "TensorFlow 2.15.1, Keras 2.15.0, Python 3.11.9"
     ) in text
-    assert "Common settings: batch 8." in text
+    assert "Common settings: batch_size 500." in text
     assert "Webb et al., Table 2" in text and "### `paper_tf2.15`" in text
 
 
