@@ -44,6 +44,9 @@ class Config(ModularSettings, SteppedSettings):
     )
     coupling: float = setting(0.5, "lambda of the modular loss, at most 1.")
     learning_rate: float = setting(0.1, "Of SGD at the start, for all modules.")
+    execution: str = setting(
+        "separate", "How modules are run: separate, stacked, or auto, the faster one."
+    )
     num_heads: int | None = setting(None, "Modules; none: as the model's name says.")
     depth: int | None = setting(None, "Layers of a module, 6 n + 4; none: likewise.")
     growth: int | None = setting(None, "Channels that a unit adds; none: likewise.")

@@ -13,6 +13,9 @@ from recipes import modular_figures
 from recipes.common import setting
 from recipes.image_experiment import ImageExperiment, ImageSettings
 
+EXECUTIONS = ("separate", "stacked", "auto")
+_OF_MODULES = ("coupling", "joint_rate_factor", "execution")
+
 
 @dataclasses.dataclass(frozen=True)
 class ModularSettings(ImageSettings):
@@ -22,6 +25,12 @@ class ModularSettings(ImageSettings):
     joint_rate_factor: float = setting(
         1.0,
         "Of the learning rate, where modules are trained jointly.",
+    )
+
+    execution: str = setting(
+        "stacked",
+        "How modules are run: separate, stacked, or auto, the faster one. What is "
+        "measured for convolutions of the latter two may round otherwise on resuming.",
     )
 
     # Names of the models that a recipe takes, all of the zoo.
@@ -34,13 +43,14 @@ class ModularSettings(ImageSettings):
             self.require("models", model in self.MODELS, known)
         self.require("coupling", self.coupling <= 1, "be at most 1")
         self.require("joint_rate_factor", self.joint_rate_factor > 0, "be above 0")
+        known = self.execution in EXECUTIONS
+        self.require("execution", known, f"be one of {', '.join(EXECUTIONS)}")
 
 
 class ModularExperiment(ImageExperiment):
     """Networks of the zoo, in one module or many that share nothing.
 
     Attributes:
-        execution: str, how the modules run, as `eh.multi_head` takes it.
         joint_from: float, the lambda from which on modules count as trained jointly.
         rate_per_module: bool, whether the learning rate is multiplied by their number:
             the loss is a mean over modules.
@@ -49,12 +59,11 @@ class ModularExperiment(ImageExperiment):
     symbols = {"coupling": r"$\lambda$"}
     # Where the learning rate is constant, a run may be made longer.
     scale_settings = (*ImageExperiment.scale_settings, "steps")
-    execution = "stacked"
     joint_from = 1.0
     rate_per_module = False
 
     def is_affected(self, model, name):
-        return name not in ("coupling", "joint_rate_factor") or _is_modular(model)
+        return name not in _OF_MODULES or _is_modular(model)
 
     def model_changes(self, run):
         """{field of the zoo's row: value to take in its place}."""
@@ -80,7 +89,7 @@ class ModularExperiment(ImageExperiment):
             options |= {
                 "ensembler": eh.ensemblers.Mean("logits"),
                 "seed": run.seed,
-                "execution": self.execution,
+                "execution": run.settings.execution,
             }
         return zoo.build(run.model, **options)
 

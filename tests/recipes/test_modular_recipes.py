@@ -127,6 +127,7 @@ def test_the_rate_of_densenets_falls_after_epochs_150_and_225():
         (CIFAR_10, {"models": ("resnet50",)}, "name models among small_cnn_10heads"),
         (CIFAR_10, {"num_heads": 1}, "be at least 2"),
         (CIFAR_10, {"joint_rate_factor": 0.0}, "be above 0"),
+        (CIFAR_10, {"execution": "fast"}, "be one of separate, stacked, auto"),
         (CIFAR_100, {"depth": 12}, r"be 6 n \+ 4"),
         (CIFAR_100, {"growth": 0}, "be at least 1"),
         (CIFAR_100, {"num_heads": 1}, "be at least 2"),
