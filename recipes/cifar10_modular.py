@@ -65,15 +65,18 @@ PRESETS = {
         checkpoint_every=4000,
     ),
     "smoke": Config(
-        num_heads=3,
+        coupling=0.5,
+        num_heads=2,
+        execution="separate",
+        learning_rate=0.1,
         synthetic=600,
-        steps=60,
+        steps=180,
         batch_size=20,
         evaluation_batch_size=60,
         validation_examples=120,
-        log_every=20,
-        evaluate_every=20,
-        checkpoint_every=40,
+        log_every=60,
+        evaluate_every=60,
+        checkpoint_every=60,
     ),
 }
 

@@ -26,7 +26,6 @@ class ModularSettings(ImageSettings):
         1.0,
         "Of the learning rate, where modules are trained jointly.",
     )
-
     execution: str = setting(
         "stacked",
         "How modules are run: separate, stacked, or auto, the faster one. What is "
