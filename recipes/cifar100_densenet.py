@@ -82,12 +82,12 @@ PRESETS = {
         learning_rate=0.5,
         rate_drops=(0.8,),
         synthetic=200,
-        steps=60,
+        steps=160,
         batch_size=20,
         evaluation_batch_size=50,
-        log_every=20,
-        evaluate_every=20,
-        checkpoint_every=20,
+        log_every=40,
+        evaluate_every=80,
+        checkpoint_every=80,
     ),
 }
 
