@@ -25,7 +25,7 @@ MEASURES = [
     {"name": "oracle_accuracy", "title": "oracle", "percent": True},
 ]
 MADE_BY = {
-    "command": "python recipes/x.py --workdir=…",
+    "command": "python recipes/cifar_one.py --workdir=…",
     "commit": "abc1234",
     "machine": "2-core CPU",
     "tensorflow": "2.15.1",
@@ -107,7 +107,7 @@ def test_every_number_says_how_it_was_made(tmp_path, runs):
     assert makers["`heads lambda=1`"] == ", ".join(sorted((old, new)))
     assert makers["`single lambda=0`"] == old
     assert (
-        f"{old}. `python recipes/x.py --workdir=…`, commit abc1234, 2-core CPU, "
+        f"{old}. `python recipes/cifar_one.py --workdir=…`, commit abc1234, 2-core CPU, "
         "TensorFlow 2.15.1, Keras 2.15.0, Python 3.11.9"
     ) in text
     assert "Common settings: batch_size 500." in text
@@ -168,10 +168,16 @@ def test_folders_that_are_not_there_are_named(tmp_path):
 
 
 def test_commands_name_no_folder_of_the_machine():
-    words = ["there/recipes/x.py", "train", "--data_dir", "my data", "-workdir=~/runs"]
+    words = [
+        "there/recipes/cifar_one.py",
+        "train",
+        "--data_dir",
+        "my data",
+        "-workdir=~/runs",
+    ]
     words += ["--sweep=coupling=0,1", "--title=two words", "--output_size=3"]
     assert command_line(words) == (
-        "python recipes/x.py train --data_dir … -workdir=… --sweep=coupling=0,1 "
+        "python recipes/cifar_one.py train --data_dir … -workdir=… --sweep=coupling=0,1 "
         "'--title=two words' --output_size=3"
     )
 
