@@ -152,8 +152,8 @@ def command_line(arguments=None):
 
     Folders of the machine are left out.
 
-    >>> command_line(["some/recipes/cifar_one.py", "train", "--data_dir=~/mine", "--seeds=3"])
-    'python recipes/cifar_one.py train --data_dir=… --seeds=3'
+    >>> command_line(["some/recipes/cifar_one.py", "train", "--data_dir=~/mine"])
+    'python recipes/cifar_one.py train --data_dir=…'
 
     Args:
         arguments: list of str, script first. Default: those of this process.

@@ -107,8 +107,8 @@ def test_every_number_says_how_it_was_made(tmp_path, runs):
     assert makers["`heads lambda=1`"] == ", ".join(sorted((old, new)))
     assert makers["`single lambda=0`"] == old
     assert (
-        f"{old}. `python recipes/cifar_one.py --workdir=…`, commit abc1234, 2-core CPU, "
-        "TensorFlow 2.15.1, Keras 2.15.0, Python 3.11.9"
+        f"{old}. `python recipes/cifar_one.py --workdir=…`, commit abc1234, "
+        "2-core CPU, TensorFlow 2.15.1, Keras 2.15.0, Python 3.11.9"
     ) in text
     assert "Common settings: batch_size 500." in text
     assert "Webb et al., Table 2" in text and "### `paper_tf2.15`" in text
@@ -177,8 +177,8 @@ def test_commands_name_no_folder_of_the_machine():
     ]
     words += ["--sweep=coupling=0,1", "--title=two words", "--output_size=3"]
     assert command_line(words) == (
-        "python recipes/cifar_one.py train --data_dir … -workdir=… --sweep=coupling=0,1 "
-        "'--title=two words' --output_size=3"
+        "python recipes/cifar_one.py train --data_dir … -workdir=… "
+        "--sweep=coupling=0,1 '--title=two words' --output_size=3"
     )
 
 
