@@ -2,14 +2,6 @@
 
 from ensemble_heads.target_shapes import match_dense
 
-# The link under which the heads' raw outputs are the natural parameters of a family.
-FAMILY_LINKS = {
-    "categorical": "softmax",
-    "bernoulli": "sigmoid",
-    "gaussian": "linear",
-    "poisson": "exponential",
-}
-
 
 class BaseLoss:
     """l(g, p) of one output.
@@ -21,7 +13,7 @@ class BaseLoss:
         family: the natural exponential family of which it is the negative
             log-likelihood, up to a factor and what does not depend on the
             prediction: `"categorical"`, `"bernoulli"`, `"gaussian"` or `"poisson"`;
-            else None. `FAMILY_LINKS` has the link of each.
+            else None. `exponential_families` has what follows from it.
         by_example: bool, whether an example's loss is known not to depend on the
             others of its batch.
         reduction: `"mean"`, `"sum"` or `"mean_with_sample_weight"` over the batch.

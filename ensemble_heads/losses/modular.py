@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from ensemble_heads.base_loss import FAMILY_LINKS
+from ensemble_heads import exponential_families
 from ensemble_heads.keras_api import register
 from ensemble_heads.losses.ensemble_loss import (
     EnsembleLoss,
@@ -76,7 +76,7 @@ class Modular(EnsembleLoss):
                 "which the loss is defined. `eh.losses.Ensembling` takes any. "
                 f"Received: loss={base.name}"
             )
-        link = FAMILY_LINKS[base.family]
+        link = exponential_families.LINKS[base.family]
         if output.link != link:
             raise ValueError(
                 f"Output `{output.name}` must have the {link} activation under "
@@ -86,16 +86,18 @@ class Modular(EnsembleLoss):
         require_mean(self, output, "logits")
 
     def call(self, base_loss, target, prediction):
-        terms = []
-        # A factor of 0 leaves its term out: 0 times infinity would be NaN.
-        if self.coupling:
-            heads = prediction.heads
-            mean = heads.with_logits(tf.reduce_mean(heads.logits, axis=1))
-            terms.append(self.coupling * base_loss(target, mean))
-        if self.coupling != 1.0:
-            own = self.head_losses(base_loss, target, prediction)
-            terms.append((1.0 - self.coupling) * tf.reduce_mean(own, axis=1))
-        return sum(terms)
+        heads = prediction.heads
+        mean, apart = exponential_families.mean_and_ambiguity(
+            base_loss.family, heads.logits
+        )
+        mean = heads.with_logits(mean)
+        total = base_loss(target, mean)
+        if self.coupling == 1.0:  # 0 times infinity would be NaN.
+            return total
+        mask = base_loss.mask(target, mean)
+        if mask is not None:
+            apart = tf.where(mask, apart, 0.0)
+        return total + (1.0 - self.coupling) * tf.cast(apart, total.dtype)
 
     def get_config(self):
         return {"coupling": self.coupling}
