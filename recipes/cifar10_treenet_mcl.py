@@ -134,8 +134,8 @@ class LateChoice(eh.losses.MultipleChoice):
         super().__init__(**kwargs)
         self.pretraining_steps = pretraining_steps
 
-    def call(self, base_loss, target, prediction):
-        chosen = super().call(base_loss, target, prediction)
+    def of_heads(self, base_loss, target, prediction):
+        chosen = super().of_heads(base_loss, target, prediction)
         if not self.pretraining_steps:
             return chosen
         alone = tf.reduce_sum(self.head_losses(base_loss, target, prediction), axis=1)
