@@ -80,9 +80,9 @@ class Profile:
         flops: int, floating-point operations per example at inference, a multiply-add
             counted as two; without the operations in `uncounted`.
         rows: tuple of `Row`; they sum to `parameters` and `flops`.
-        branches: tuple of `BranchCost`, each of which is held and run once; of a
-            multi-headed model they sum to `parameters` and `flops`, of others there
-            are none.
+        branches: tuple of `BranchCost`, each of which is held and run once, stacked
+            heads as one; of a multi-headed model they sum to `parameters` and
+            `flops`, of others there are none.
         uncounted: tuple of `Uncounted`.
         folded: bool, whether the batch norms were folded first.
         unfolded_batch_norms: tuple of `eh.UnfoldedBatchNorm`, those that could not

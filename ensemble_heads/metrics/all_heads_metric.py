@@ -15,6 +15,9 @@ class AllHeadsMetric(SummedMetric):
 
     A metric of one's own defines `measure`.
 
+    Every example has one class: of an output of several labels, the classes would be
+    those of the highest scores, which says little.
+
     Args:
         threshold: float, above which an output of one unit says yes. 0.5 is for
             probabilities; raw outputs need 0.
