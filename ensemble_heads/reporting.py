@@ -106,7 +106,7 @@ def _summary(model, said, input_shape):
         ]
     text = ""
     if cost.uncounted:
-        text = f"{len(cost.uncounted)} operations have no count of FLOPs."
+        text = f"Operations without a count of FLOPs: {len(cost.uncounted)}."
     return Section("Summary", text, rows)
 
 

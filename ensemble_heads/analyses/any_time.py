@@ -7,6 +7,9 @@ import numpy as np
 from ensemble_heads import profiling
 from ensemble_heads.analyses.figures import one_panel
 
+# Costs that differ by more are drawn by their logarithms: labels lie apart.
+_WIDE = 20
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class AnyTime:
@@ -89,6 +92,9 @@ def plot_any_time(results, title="Accuracy against FLOPs"):
             axes.annotate(
                 str(heads), place, xytext=(4, 4), textcoords="offset points", fontsize=8
             )
+    flops = [number for result in curves.values() for number in result.flops]
+    if max(flops) > _WIDE * min(flops):
+        axes.set_xscale("log")
     axes.margins(x=0.1)
     if isinstance(results, dict):
         axes.legend()
