@@ -26,8 +26,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from datasets import cifar
 from recipes import long_runs
+from recipes.classification import SteppedSettings
 from recipes.common import setting
-from recipes.image_experiment import SteppedSettings
 from recipes.modular_experiment import ModularExperiment, ModularSettings
 
 # Webb et al., Table 4.

@@ -31,8 +31,9 @@ import zoo
 from datasets import cifar
 from ensemble_heads.keras_api import keras
 from recipes import long_runs
+from recipes.classification import SteppedSettings
 from recipes.common import setting
-from recipes.image_experiment import ImageExperiment, SteppedSettings
+from recipes.image_experiment import ImageExperiment, ImageSettings
 
 SINGLE, ENSEMBLING, CODISTILLATION = "single", "ensembling", "codistillation"
 METHODS = (SINGLE, ENSEMBLING, CODISTILLATION)
@@ -41,7 +42,7 @@ FORKS = ("stage1", "stage2")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(SteppedSettings):
+class Config(SteppedSettings, ImageSettings):
     """Settings of a training run; each is a flag."""
 
     models: tuple[str, ...] = setting(

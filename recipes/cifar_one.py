@@ -42,8 +42,9 @@ import zoo
 from datasets import cifar, svhn
 from ensemble_heads.keras_api import keras
 from recipes import folders, long_runs, long_training
+from recipes.classification import SteppedSettings
 from recipes.common import SettingError, setting
-from recipes.image_experiment import ImageExperiment, SteppedSettings
+from recipes.image_experiment import ImageExperiment, ImageSettings
 from recipes.run_folder import RunFolder
 from recipes.sweeps import Run
 
@@ -63,7 +64,7 @@ CLASSES = {"cifar10": 10, "cifar100": 100, "svhn": 10}
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(SteppedSettings):
+class Config(SteppedSettings, ImageSettings):
     """Settings of a training run; each is a flag."""
 
     models: tuple[str, ...] = setting(
