@@ -31,7 +31,7 @@ import ensemble_heads as eh
 import zoo
 from datasets import drawn_frames, shard_files, synthetic, youtube8m
 from ensemble_heads.keras_api import keras
-from recipes import folders, long_runs, youtube8m_output
+from recipes import ensemble_weights, folders, long_runs, youtube8m_output
 from recipes.experiment import Examples, Experiment, Measure
 from recipes.youtube8m_settings import PRESETS
 from zoo import frame_inputs
@@ -71,7 +71,7 @@ class YouTube8M(Experiment):
         settings.require("data_dir", some, rule)
 
     def is_affected(self, model, name):
-        of_heads = ("distillation_weight", "ensemble_weight", "num_heads")
+        of_heads = (*ensemble_weights.NAMES, "num_heads")
         if name in of_heads or name.startswith("head_"):
             return isinstance(zoo.SPECS[model], zoo.MultiHeadSpec)
         return True
@@ -97,7 +97,7 @@ class YouTube8M(Experiment):
             loss_weights=[float(settings.num_classes)],
             metrics=[eh.metrics.HitAtOne(name="hit_at_1")],
             jit_compile=settings.jit_compile,
-            **self._ensemble_loss(model, settings),
+            **settings.compile_options(model),
         )
 
     def compile_evaluation(self, model, run):
@@ -203,14 +203,6 @@ class YouTube8M(Experiment):
                 "overrides": {"moe": {"num_experts": settings.head_experts}},
             }
         return spec.with_changes(**changes)
-
-    def _ensemble_loss(self, model, settings):
-        if not isinstance(model, eh.MultiHeadModel):
-            return {}
-        if settings.ensemble_weight is not None:
-            return {"ensemble_loss": eh.losses.Ensembling(settings.ensemble_weight)}
-        weight = settings.distillation_weight
-        return {"ensemble_loss": eh.losses.CoDistillation(weight)}
 
     def _takes_frames(self, run):
         return getattr(zoo.SPECS[run.model], "pooling", "frames") is not None

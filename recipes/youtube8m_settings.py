@@ -5,7 +5,7 @@ import dataclasses
 import zoo
 from datasets import youtube8m
 from recipes.common import setting
-from recipes.experiment import TrainingSettings
+from recipes.ensemble_weights import EnsembleSettings
 
 MODELS = tuple(
     n for n in zoo.names() if n.startswith(("dbof", "nextvlad", "youtube8m"))
@@ -13,7 +13,7 @@ MODELS = tuple(
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(TrainingSettings):
+class Config(EnsembleSettings):
     """Settings of a training run; each is a flag."""
 
     models: tuple[str, ...] = setting(
@@ -21,9 +21,6 @@ class Config(TrainingSettings):
     )
     distillation_weight: float | None = setting(
         2.0, "mu of the co-distillation loss; none for the ensembling loss."
-    )
-    ensemble_weight: float | None = setting(
-        None, "lambda of the ensembling loss; none for the co-distillation loss."
     )
     data_dir: str = setting("", "Folder or URL of the shards.")
     train_files: tuple[str, ...] = setting((), "Files or globs, in place of the split.")
@@ -65,8 +62,6 @@ class Config(TrainingSettings):
         for model in self.models:
             known = f"name models among {', '.join(MODELS)}"
             self.require("models", model in MODELS, known)
-        one = (self.distillation_weight is None) != (self.ensemble_weight is None)
-        self.require("ensemble_weight", one, "be none where distillation_weight is not")
         positive = ("num_classes", "random_frames", "max_frames", "cluster", "hidden")
         self.require_at_least(1, *positive, "num_experts", "num_heads", "head_hidden")
         self.require_at_least(1, "head_experts", "decay_examples", "top_k")
@@ -80,14 +75,6 @@ class Config(TrainingSettings):
         for name in ("train_split", "evaluation_split", "predict_split"):
             known = getattr(self, name) in youtube8m.SPLITS
             self.require(name, known, f"be one of {', '.join(youtube8m.SPLITS)}")
-
-    def with_changes(self, **changes):
-        # The weight that is asked for says which loss it is.
-        weights = {"distillation_weight", "ensemble_weight"}
-        asked = weights & changes.keys()
-        if len(asked) == 1 and changes[next(iter(asked))] is not None:
-            changes |= dict.fromkeys(weights - asked)
-        return super().with_changes(**changes)
 
     @property
     def features(self):
