@@ -29,7 +29,7 @@ INSTALL_REQUIRES = [
 ]
 
 EXTRAS_REQUIRE = {
-    "recipes": ["matplotlib", "scikit-learn", "tensorboard"],
+    "recipes": ["av", "matplotlib", "pillow", "scikit-learn", "tensorboard"],
     "dev": ["build", "pre-commit", "pytest-xdist", "ruff", "setuptools", "wheel"],
 }
 

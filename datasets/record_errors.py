@@ -23,7 +23,7 @@ NO_SUCH_TYPE = "`{name}` must be of the type that it has in YouTube-8M."
 
 # Around and between what a message carries; no path is likely to hold them.
 _OPEN, _BAR, _CLOSE = "⟦", "¦", "⟧"
-_MARKED = re.compile(f"{_OPEN}(\\d+){_BAR}(.*?){_BAR}(.*?){_BAR}(.*?){_CLOSE}", re.S)
+_MARKED = re.compile(f"{_OPEN}(\\d*){_BAR}(.*?){_BAR}(.*?){_BAR}(.*?){_CLOSE}", re.S)
 _PARSER = re.compile(f"(.*?){_OPEN}(\\d+){_BAR}([^{_BAR}]*?){_CLOSE}(.*)", re.S)
 _DAMAGE = re.compile(r"(truncated|corrupted) record at (\d+)")
 
@@ -36,14 +36,14 @@ class RecordError(ValueError):
 
     Attributes:
         path: str, its file, or None where that could not be found out.
-        record: int, its number in the file, from 0, or None.
+        record: int, its number in the file, from 0; None for a file as a whole, or
+            where it could not be found out.
         field: str, the feature at fault; `"record"` for the record as a whole.
         reason: str, the rule it breaks, without what was received.
     """
 
     def __init__(self, path, record, field, text):
-        place = f"record {record} of {path}" if path else "a file not found out"
-        super().__init__(f"{text} In {place}.")
+        super().__init__(f"{text} In {_place(path, record)}.")
         self.path, self.record, self.field = path, record, field
         self.reason = text.partition(" Received:")[0]
 
@@ -52,9 +52,15 @@ class BadRecords:
     """Which records were left out, and why. Readable at any time, also while reading.
 
     A record counts once, however many epochs meet it.
+
+    Attributes:
+        used: another `BadRecords`, of those that were not left out: what comes before
+            their damage was used, as the user asked for.
     """
 
-    def __init__(self):
+    def __init__(self, of_used=False):
+        self._done = "Used a part of" if of_used else "Left out"
+        self.used = None if of_used else BadRecords(of_used=True)
         self._errors = {}
         self._logged = 0
         self._lock = threading.Lock()
@@ -84,10 +90,12 @@ class BadRecords:
         if not errors:
             return "No bad records."
         reasons = "; ".join(f"{n} x {reason}" for reason, n in self.counts.items())
-        return f"Left out {len(errors)} bad records: {reasons} First: {errors[0]}"
+        return f"{self._done} {len(errors)} bad records: {reasons} First: {errors[0]}"
 
     def log(self):
         """Logs the summary if something came in since it was logged last."""
+        if self.used is not None:
+            self.used.log()
         if len(self) > self._logged:
             self._logged = len(self)
             logger.warning(self.summary())
@@ -107,8 +115,9 @@ def names(paths, batch):
 
 def mark(error):
     """The text that carries a `RecordError` through the runtime."""
-    text = str(error).removesuffix(f" In record {error.record} of {error.path}.")
-    inside = _BAR.join([str(error.record), error.path, error.field, text])
+    text = str(error).removesuffix(f" In {_place(error.path, error.record)}.")
+    number = "" if error.record is None else str(error.record)
+    inside = _BAR.join([number, error.path, error.field, text])
     return f"{_OPEN}{inside}{_CLOSE}"
 
 
@@ -173,6 +182,12 @@ def damage(path, number, kind):
     return RecordError(path, number, "record", f"{rule} Received: one that {what}.")
 
 
+def _place(path, record):
+    if not path:
+        return "a file not found out"
+    return path if record is None else f"record {record} of {path}"
+
+
 def _find(error):
     said = str(error)
     marked = _MARKED.search(said)
@@ -180,7 +195,7 @@ def _find(error):
         number, path, field, text = (
             re.sub(r"\\(.)", r"\1", g) for g in marked.groups()
         )
-        return RecordError(path, int(number), field, text)
+        return RecordError(path, int(number) if number else None, field, text)
     parser = _PARSER.search(said)
     if parser:
         return _parser_error(*parser.groups())

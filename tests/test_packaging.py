@@ -113,7 +113,7 @@ def test_extras(metadata):
         extra: set(required(metadata, "3.11", extra)) - set(OLD_LINE)
         for extra in metadata.get_all("Provides-Extra")
     }
-    wanted = {"matplotlib", "scikit-learn", "tensorboard"}
+    wanted = {"av", "matplotlib", "pillow", "scikit-learn", "tensorboard"}
     assert extra_names["recipes"] == wanted
     assert {"build", "pre-commit", "pytest-xdist", "ruff"} <= extra_names["dev"]
 
