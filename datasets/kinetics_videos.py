@@ -66,10 +66,10 @@ def read(path, plan_of, use_damaged=False):
             damage = error.as_record_error()
     if not use_damaged:
         raise damage
-    times = np.array([time for time, _ in _frames_before_damage(path)])
-    if not len(times):
+    whole = np.array([time for time, _ in _frames_before_damage(path)])
+    if not len(whole):
         raise damage
-    plan = plan_of(times)
+    plan = plan_of(whole)
     return plan, _pictures(_frames_before_damage(path), path, plan), damage
 
 
@@ -147,29 +147,41 @@ def _frames(path):
     Raises:
         _Damaged: after the last frame before the first damage.
     """
-    av, damage, count, last = import_av(), None, 0, 0.0
-    waiting, times = collections.deque(), []
     with _opened(path) as (container, stream):
-        mean = 1 / float(stream.average_rate or 25)
-        try:
-            for packet in container.demux(stream):
-                for frame in packet.decode():
-                    last = _seconds(frame, count * mean)
-                    if frame.is_corrupt:
-                        raise _Damaged(path, last, "pictures that are not whole")
-                    count += 1
-                    heapq.heappush(times, last)
-                    waiting.append(frame)
-                    if len(waiting) > _OUT_OF_ORDER:
-                        yield heapq.heappop(times), waiting.popleft()
-        except av.error.FFmpegError as error:
-            damage = _Damaged(path, last, error.strerror)
-        except _Damaged as error:
-            damage = error
-        while waiting:
-            yield heapq.heappop(times), waiting.popleft()
-        if damage is not None:
-            raise damage
+        yield from _in_order(_decoded(path, container, stream))
+
+
+def _in_order(frames):
+    """Gives the frames, which come in the right order, their times in order."""
+    waiting, times, damage = collections.deque(), [], None
+    try:
+        for time, frame in frames:
+            heapq.heappush(times, time)
+            waiting.append(frame)
+            if len(waiting) > _OUT_OF_ORDER:
+                yield heapq.heappop(times), waiting.popleft()
+    except _Damaged as error:
+        damage = error
+    while waiting:
+        yield heapq.heappop(times), waiting.popleft()
+    if damage is not None:
+        raise damage
+
+
+def _decoded(path, container, stream):
+    """Yields (time stamp in seconds, frame) up to the first that is not whole."""
+    av, count, last = import_av(), 0, 0.0
+    mean = 1 / float(stream.average_rate or 25)
+    try:
+        for packet in container.demux(stream):
+            for frame in packet.decode():
+                last = _seconds(frame, count * mean)
+                if frame.is_corrupt:
+                    raise _Damaged(path, last, "a picture that is not whole")
+                yield last, frame
+                count += 1
+    except av.error.FFmpegError as error:
+        raise _Damaged(path, last, error.strerror) from None
 
 
 def _frames_before_damage(path):
