@@ -34,12 +34,12 @@ class ClipBatches:
         Raises:
             ValueError: there is nothing for this worker.
         """
-        own = len(range(shard[0], len(self._source), shard[1])) * self._form.views
-        if not own:
+        if shard[1] > len(self._source):
             raise ValueError(
                 f"`shard` must have at most as many workers as there are videos, "
                 f"{len(self._source)}. Received: shard={shard}"
             )
+        own = len(range(shard[0], len(self._source), shard[1])) * self._form.views
         if drop_remainder and size > own:
             raise ValueError(
                 f"`batch_size` must be at most the {own} clips of an epoch, as smaller "

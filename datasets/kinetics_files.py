@@ -223,8 +223,13 @@ def _class_names(given, known, num_classes, where):
             return None
         source, names = where, known
     elif isinstance(given, (str, Path)):
-        source = f"{given}"
-        lines = Path(given).expanduser().read_text(encoding="utf-8").splitlines()
+        source, path = f"{given}", Path(given).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(
+                "`class_names` must be a list of names, or a text file that exists. "
+                f"Received: class_names={source!r}"
+            )
+        lines = path.read_text(encoding="utf-8").splitlines()
         names = [line.strip() for line in lines if line.strip()]
     else:
         source, names = "`class_names`", list(given)

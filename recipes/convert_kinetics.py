@@ -1,7 +1,7 @@
 r"""Videos to TFRecords of JPEG frames, which are read faster than videos.
 
-    python recipes/convert_kinetics.py --data_dir=… --split=train --output=records
-    python recipes/convert_kinetics.py --data_dir=… --split=validate --output=records
+    python recipes/convert_kinetics.py --data_dir=… --split=train --workdir=records
+    python recipes/convert_kinetics.py --data_dir=… --split=validate --workdir=records
 
 Finds the videos as `datasets/kinetics.py` does: by a CSV, Kinetics' own among them, or
 by folders of classes. Writes shards `train-00000-of-00940.tfrecord`, over which the
@@ -12,9 +12,6 @@ the first shard that is missing; the shards are the same, byte for byte.
 Videos that are missing, hold no frames or are damaged are left out and counted; at the
 end `train_left_out.jsonl` has them all, with the reasons. `--use_damaged` keeps of a
 damaged video what comes before its damage, and lists that too.
-
-Kinetics-400 has some 240,000 clips of 10 seconds: at the default settings about 3.5 MB
-each, 0.8 TB in all, and about 0.7 s each of a CPU core.
 """
 
 import concurrent.futures
@@ -23,12 +20,12 @@ import json
 import os
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from absl import app, flags
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -40,76 +37,87 @@ from rich.progress import (
 )
 
 from datasets import kinetics, kinetics_conversion, kinetics_files, kinetics_records
-from recipes import folders
-from recipes.common import SettingError
+from recipes import common, folders
+from recipes.common import SettingError, setting
 
-FLAGS = flags.FLAGS
-flags.DEFINE_string("data_dir", None, "Folder of the videos.")
-flags.DEFINE_enum("split", "train", kinetics.SPLITS, "Which part to convert.")
-flags.DEFINE_string("annotations", None, "CSV of the videos; default: see `load`.")
-flags.DEFINE_string("class_names", None, "Text file of the classes, one a line.")
-flags.DEFINE_integer("num_classes", kinetics.CLASSES, "How many there must be.", 1)
-flags.DEFINE_string("output", None, "Folder to write the shards to.")
-flags.DEFINE_integer("short_side", 320, "Pixels that a short side has at most.", 1)
-flags.DEFINE_float("frame_rate", 25.0, "Frames a second; 0 keeps all as they are.", 0)
-flags.DEFINE_integer("quality", 90, "Of the JPEGs.", 1, 95)
-flags.DEFINE_integer("shard_size", 256, "Videos in a shard, at most.", 1)
-flags.DEFINE_integer("seed", 0, "Spreads the videos over the shards.", 0)
-flags.DEFINE_integer("jobs", os.cpu_count() or 1, "Videos read at a time.", 1)
-flags.DEFINE_bool("use_damaged", False, "Keep what comes before a video's damage.")
-flags.mark_flags_as_required(["data_dir", "output"])
 
+@dataclass(frozen=True)
+class Settings(common.Settings):
+    """What is converted, and into what."""
+
+    data_dir: str | None = setting(None, "Folder of the videos.")
+    split: str = setting("train", f"One of {', '.join(kinetics.SPLITS)}.")
+    annotations: str | None = setting(None, "CSV of the videos.")
+    class_names: str | None = setting(None, "Text file of the classes, one a line.")
+    num_classes: int = setting(kinetics.CLASSES, "How many classes there must be.")
+    short_side: int = setting(320, "Pixels that a short side has at most.")
+    frame_rate: float | None = setting(25.0, "Frames a second; none keeps all.")
+    quality: int = setting(90, "Of the JPEGs, 1 to 95.")
+    use_damaged: bool = setting(False, "Keep what comes before a video's damage.")
+    shard_size: int = setting(256, "Videos in a shard, at most.")
+    seed: int = setting(0, "Spreads the videos over the shards.")
+    jobs: int = setting(os.cpu_count() or 1, "Videos that are read at a time.")
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require(
+            "split", self.split in kinetics.SPLITS, f"be one of {kinetics.SPLITS}"
+        )
+        self.require_at_least(1, "num_classes", "short_side", "shard_size", "jobs")
+        self.require_at_least(0, "seed")
+        self.require("quality", 1 <= self.quality <= 95, "be from 1 to 95")
+        rate = self.frame_rate
+        self.require("frame_rate", rate is None or rate > 0, "be above 0, or none")
+
+
+PRESETS = {"paper": Settings()}
 # What decides what is in the shards, besides the list of videos.
-_SETTINGS = ("short_side", "frame_rate", "quality", "shard_size", "seed", "use_damaged")
+_DECIDING = ("short_side", "frame_rate", "quality", "shard_size", "seed", "use_damaged")
 _GIGABYTE = 1e9
 
 
-def main(arguments):
-    if arguments[1:]:
-        sys.exit(f"Only flags are taken. Received: {' '.join(arguments[1:])}")
-    try:
-        convert(FLAGS, Console())
-    except SettingError as error:
-        sys.exit(error.as_flag())
-    except (ImportError, FileNotFoundError, ValueError) as error:
-        sys.exit(str(error))
-
-
-def convert(settings, console):
+def main(settings, options, console=None):
     """Converts a split, or what is left of it, and reports.
 
     Args:
-        settings: object with the flags as attributes.
+        settings: `Settings`.
+        options: `common.Options`.
         console: `rich.console.Console`.
 
     Raises:
-        SettingError: the output holds something else.
-        FileNotFoundError, ValueError: of `kinetics_files.list_videos`.
+        SettingError: no workdir, or one that holds something else.
     """
-    split, output = settings.split, Path(settings.output).expanduser()
-    listing = kinetics_files.list_videos(
-        split,
-        settings.data_dir,
-        annotations=settings.annotations,
-        class_names=settings.class_names,
-        num_classes=settings.num_classes,
-    )
-    shards = kinetics_conversion.plan_shards(
-        listing, split, output, settings.shard_size, settings.seed
-    )
-    folders.make_writable(output)
-    _keep(output / f"{split}_conversion.json", _identity(settings, listing))
+    console = console or Console()
+    workdir, split = options.workdir, settings.split
+    if workdir is None:
+        raise SettingError("workdir", "name the folder of the shards", None)
+    try:
+        listing = kinetics_files.list_videos(
+            split,
+            settings.data_dir,
+            annotations=settings.annotations,
+            class_names=settings.class_names,
+            num_classes=settings.num_classes,
+        )
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(str(error))
+    folders.make_writable(workdir)
+    if options.overwrite:
+        for path in [*workdir.glob(f"{split}[-_]*"), *workdir.glob(f".{split}-*")]:
+            path.unlink()
+    _keep(workdir / f"{split}_conversion.json", _identity(settings, listing))
     if listing.class_names:
-        _keep_classes(output / kinetics_records.CLASSES, listing.class_names)
+        _keep_classes(workdir / kinetics_records.CLASSES, listing.class_names)
+    shards = kinetics_conversion.plan_shards(
+        listing, split, workdir, settings.shard_size, settings.seed
+    )
     form = kinetics_conversion.FrameForm(
-        settings.short_side,
-        settings.frame_rate or None,
-        settings.quality,
-        settings.use_damaged,
+        *(settings.short_side, settings.frame_rate),
+        *(settings.quality, settings.use_damaged),
     )
     started = time.time()
     _convert_shards(shards, form, settings.jobs, console)
-    _report(output, split, shards, listing, time.time() - started, console)
+    _report(workdir, split, shards, listing, time.time() - started, console)
 
 
 def _convert_shards(shards, form, jobs, console):
@@ -146,7 +154,7 @@ def _identity(settings, listing):
         "videos_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "num_classes": settings.num_classes,
     }
-    return videos | {name: getattr(settings, name) for name in _SETTINGS}
+    return videos | {name: getattr(settings, name) for name in _DECIDING}
 
 
 def _keep(file, identity):
@@ -161,19 +169,22 @@ def _keep(file, identity):
             for key in sorted(found.keys() | identity.keys())
             if found.get(key) != identity.get(key)
         ]
-        rule = f"hold no shards made otherwise ({file.name}): {'; '.join(names)}"
-        raise SettingError("output", rule, file.parent)
+        rule = (
+            f"hold no shards made otherwise, but {'; '.join(names)}. Choose another "
+            "folder, or pass --overwrite to throw those shards away"
+        )
+        raise SettingError("workdir", rule, file.parent)
 
 
 def _keep_classes(file, names):
     text = "".join(f"{name}\n" for name in names)
     if file.exists() and file.read_text(encoding="utf-8") != text:
         rule = f"have the same classes for all splits ({file.name})"
-        raise SettingError("output", rule, file.parent)
+        raise SettingError("workdir", rule, file.parent)
     folders.write_whole(file, text)
 
 
-def _report(output, split, shards, listing, seconds, console):
+def _report(workdir, split, shards, listing, seconds, console):
     """Prints what is there now, and writes the list of what could not be read."""
     told = [json.loads(shard.told.read_text(encoding="utf-8")) for shard in shards]
     missing = [{"path": e.path, "reason": str(e)} for e in listing.missing]
@@ -181,10 +192,10 @@ def _report(output, split, shards, listing, seconds, console):
     in_part = [row | {"used": True} for one in told for row in one["used_in_part"]]
     records = sum(len(one["starts"]) for one in told)
     octets = sum(one["bytes"] for one in told)
-    file = output / f"{split}_left_out.jsonl"
+    file = workdir / f"{split}_left_out.jsonl"
     folders.write_json_lines(file, left_out + in_part)
     console.print(
-        f"{output} has {records:,} videos of {split} in {len(shards):,} shards, "
+        f"{workdir} has {records:,} videos of {split} in {len(shards):,} shards, "
         f"{octets / _GIGABYTE:,.2f} GB. This took {seconds:,.0f} s.",
         highlight=False,
         soft_wrap=True,
@@ -199,4 +210,4 @@ def _report(output, split, shards, listing, seconds, console):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    common.run(main, PRESETS)

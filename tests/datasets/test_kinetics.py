@@ -1,0 +1,381 @@
+"""Kinetics from videos: lists, order, restarts, workers, views, bad input."""
+
+import collections
+import csv
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from datasets import kinetics
+from tests import small_videos
+
+CLASSES = ("air drumming", "bowling", "yoga")
+VIDEOS = [3, 2, 2]  # of each class
+SMALL = {
+    "num_classes": 3,
+    "frames": 4,
+    "frame_rate": None,
+    "crop": 32,
+    "short_sides": (32, 40),
+    "pixels": "bytes",
+    "with_ids": True,
+}
+OFFICIAL = ("label", "youtube_id", "time_start", "time_end", "split")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Folders of classes; each video has one more frame than the one before."""
+    top = tmp_path_factory.mktemp("kinetics")
+    number = 0
+    for name, count in zip(CLASSES, VIDEOS):
+        for _ in range(count):
+            stem = f"id_{number:02d}_000010_000020"
+            place = top / "val" / name.replace(" ", "_") / f"{stem}.mp4"
+            small_videos.write(place, 10 + number, codec="mpeg4")
+            number += 1
+    return top
+
+
+def load(data_dir, split="validate", batch_size=3, **changes):
+    return kinetics.load(split, data_dir, batch_size, **{**SMALL, **changes})
+
+
+def names(dataset):
+    return [[name.decode()[3:5] for name in element[-1].numpy()] for element in dataset]
+
+
+def flat(batches):
+    return [name for batch in batches for name in batch]
+
+
+def write_csv(path, columns, rows):
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([columns, *rows])
+    return path
+
+
+def assert_same(found, expected):
+    found = list(found)
+    assert len(found) == len(expected) > 0
+    for one, other in zip(found, expected):
+        for a, b in zip(tf.nest.flatten(one), tf.nest.flatten(other)):
+            np.testing.assert_array_equal(a, b)
+
+
+# ---- What comes
+
+
+def test_evaluation_gives_the_middle_of_each_video_once(folder):
+    batches = list(load(folder, numbered=True))
+    assert [len(labels) for _, labels, _ in batches] == [3, 3, 1]
+    seen = []
+    for inputs, labels, ids in batches:
+        for clip, number, label, name in zip(
+            inputs["clips"].numpy(), inputs["number"].numpy(), labels.numpy(), ids
+        ):
+            start = (10 + number - 4) // 2
+            assert small_videos.numbers(clip) == list(range(start, start + 4))
+            assert name.numpy().decode() == f"id_{number:02d}_000010_000020"
+            seen.append((number, label))
+    assert seen == list(enumerate(np.repeat([0, 1, 2], VIDEOS)))
+
+
+def test_pixels_and_shapes(folder):
+    octets = next(iter(load(folder)))[0].numpy()
+    assert octets.dtype == np.uint8 and octets.shape == (3, 4, 32, 32, 3)
+    symmetric = next(iter(load(folder, pixels="symmetric")))[0].numpy()
+    np.testing.assert_allclose(symmetric, octets / 127.5 - 1, atol=1e-6)
+    unit = next(iter(load(folder, pixels="unit")))[0].numpy()
+    np.testing.assert_allclose(unit, octets / 255, atol=1e-6)
+    whole = load(folder, drop_remainder=True)
+    assert whole.element_spec[0].shape == (3, 4, 32, 32, 3)
+    assert whole.cardinality() == len(list(whole)) == 2
+    assert load(folder).cardinality() == 3
+    assert load(folder, epochs=None).cardinality() == tf.data.INFINITE_CARDINALITY
+
+
+def test_views_are_examples_of_their_own(folder):
+    chosen = {"temporal_views": 3, "spatial_views": 2, "numbered": True}
+    batches = list(load(folder, batch_size=8, **chosen))
+    assert [len(labels) for _, labels, _ in batches] == [8] * 5 + [2]
+    numbers = np.concatenate([inputs["number"] for inputs, _, _ in batches])
+    assert numbers.tolist() == np.repeat(np.arange(7), 6).tolist()
+    clips = np.concatenate([inputs["clips"] for inputs, _, _ in batches])
+    for number in range(7):
+        starts = np.rint(np.linspace(0, 10 + number - 4, 3)).astype(int)
+        found = [small_videos.numbers(clip)[0] for clip in clips[6 * number :][:6]]
+        assert found == np.repeat(starts, 2).tolist()
+    one_go = load(folder, batch_size=100, **chosen)
+    assert_same([next(iter(one_go))[0]["clips"]], [clips])
+
+
+def test_spatial_views_lie_from_side_to_side(tmp_path):
+    def ramp(picture, number):
+        picture[:] = np.linspace(0, 200, picture.shape[1])[:, np.newaxis]
+        return picture
+
+    small_videos.write(tmp_path / "test/a/1.mp4", 4, size=(96, 32), paint=ramp)
+    chosen = {"num_classes": 1, "short_sides": (32, 32)}
+    (three,) = load(tmp_path, "test", spatial_views=3, **chosen)
+    means = three[0].numpy().mean(axis=(1, 2, 3, 4))
+    np.testing.assert_allclose(means, [200 / 6, 100, 1000 / 6], atol=3)
+    (one,) = load(tmp_path, "test", **chosen)
+    np.testing.assert_array_equal(one[0][0], three[0][1])
+
+
+# ---- Order
+
+
+def test_training_is_a_new_order_and_new_clips_in_each_epoch(folder):
+    dataset = load(folder, augment=True, shuffle=True, epochs=3, seed=1)
+    found = list(dataset)
+    assert [len(labels) for _, labels, _ in found] == [3, 3, 1] * 3
+    orders = [flat(names(found[3 * n : 3 * n + 3])) for n in range(3)]
+    assert all(sorted(order) == [f"{n:02d}" for n in range(7)] for order in orders)
+    assert len(set(map(tuple, orders))) == 3
+    clips = np.concatenate([clips for clips, _, _ in found])
+    places = {order.index("06") + 7 * n for n, order in enumerate(orders)}
+    assert len({clips[place].tobytes() for place in places}) == 3
+    assert_same(dataset, found)
+
+
+def test_the_seed_decides_whatever_the_global_seed_is(folder):
+    def drawn(global_seed, seed):
+        tf.random.set_seed(global_seed)
+        dataset = load(folder, augment=True, shuffle=True, seed=seed, batch_size=7)
+        return next(iter(dataset))[0].numpy().tobytes()
+
+    assert drawn(1, seed=5) == drawn(2, seed=5) != drawn(1, seed=6)
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_restart_goes_on_exactly(folder, skip):
+    chosen = {"augment": True, "shuffle": True, "seed": 3, "skip_bad_records": skip}
+    whole = list(load(folder, epochs=3, **chosen))
+    assert_same(load(folder, epochs=3, start_batch=4, **chosen), whole[4:])
+    found = load(folder, epochs=3, start_epoch=1, start_batch=4, **chosen)
+    assert_same(found, whole[7:])
+    endless = load(folder, epochs=None, start_epoch=2, start_batch=1, **chosen)
+    assert_same(endless.take(2), whole[7:])
+    assert not list(load(folder, epochs=3, start_batch=9, **chosen))
+
+
+def test_a_restart_amid_a_videos_views(folder):
+    chosen = {"temporal_views": 3, "batch_size": 4, "epochs": 2}
+    whole = list(load(folder, **chosen))
+    assert_same(load(folder, start_batch=3, **chosen), whole[3:])
+
+
+@pytest.mark.parametrize("workers", [2, 5])
+def test_workers_share_all_videos(folder, workers):
+    for chosen in ({}, {"shuffle": True, "augment": True}):
+        parts = [
+            flat(names(load(folder, shard=(n, workers), **chosen)))
+            for n in range(workers)
+        ]
+        assert sorted(sum(parts, [])) == [f"{n:02d}" for n in range(7)]
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+# ---- Lists
+
+
+def test_kinetics_own_csv(folder, tmp_path):
+    rows = [
+        (CLASSES[n % 3], f"id_{n:02d}", 10, 20, "validate" if n % 2 else "train")
+        for n in range(7)
+    ]
+    table = write_csv(tmp_path / "kinetics.csv", OFFICIAL, rows)
+    found = load(folder, annotations=table, batch_size=9)
+    ((_, labels, ids),) = found
+    assert labels.numpy().tolist() == [1, 0, 2]
+    assert [name.numpy().decode()[:5] for name in ids] == ["id_01", "id_03", "id_05"]
+    given = load(folder, annotations=table, class_names=CLASSES[::-1], batch_size=9)
+    assert next(iter(given))[1].numpy().tolist() == [1, 2, 0]
+
+
+def test_a_csv_of_paths_with_names_or_numbers(folder, tmp_path):
+    paths = [f"val/yoga/id_0{n}_000010_000020.mp4" for n in (6, 5)]
+    by_name = write_csv(
+        tmp_path / "a.csv", ("path", "label"), [(paths[0], "b"), (paths[1], "a")]
+    )
+    chosen = {"num_classes": 2, "batch_size": 9}
+    ((_, labels, _),) = load(folder, annotations=by_name, **chosen)
+    assert labels.numpy().tolist() == [1, 0]
+    numbers = [(paths[0], 2), (str(folder / paths[1]), 0)]
+    table = write_csv(tmp_path / "b.csv", ("path", "label"), numbers)
+    ((_, labels, _),) = load(folder, annotations=table, batch_size=9)
+    assert labels.numpy().tolist() == [2, 0]
+    with pytest.raises(ValueError, match="Labels must be from 0 to 1.*Received: 2"):
+        load(folder, annotations=table, **chosen)
+
+
+def test_a_table_in_the_folder_is_found(folder, tmp_path):
+    small_videos.write(tmp_path / "videos/x_000001_000002.mkv", 6)
+    write_csv(tmp_path / "train.csv", OFFICIAL[:4], [("yoga", "x", "1", "2.0")])
+    ((clips, labels, _),) = load(tmp_path, "train", num_classes=1)
+    assert clips.shape[0] == 1 and labels.numpy().tolist() == [0]
+
+
+def test_names_of_classes_from_a_file_and_with_underscores(folder, tmp_path):
+    (tmp_path / "names.txt").write_text("yoga\nbowling\nair drumming\nskiing\n")
+    chosen = {"class_names": tmp_path / "names.txt", "num_classes": 4, "batch_size": 9}
+    ((_, labels, _),) = load(folder, **chosen)
+    assert labels.numpy().tolist() == np.repeat([2, 1, 0], VIDEOS).tolist()
+
+
+# ---- Bad input
+
+
+def test_bad_lists(folder, tmp_path):
+    def refused(error, match, **changes):
+        with pytest.raises(error, match=match):
+            load(changes.pop("data_dir", folder), **changes)
+
+    refused(ValueError, "num_classes=400, 3 classes in", num_classes=400)
+    refused(ValueError, "one of the 3 `class_names`.*air_drum", class_names=list("abc"))
+    refused(FileNotFoundError, "a text file that exists", class_names="abc")
+    refused(ValueError, "must name each class once", class_names=["a", "b", "a"])
+    refused(FileNotFoundError, "val.* with a folder for each class", split="train")
+    refused(FileNotFoundError, "a folder that exists", data_dir=tmp_path / "none")
+    refused(ValueError, "must say where the videos are", data_dir=None)
+    refused(FileNotFoundError, "a CSV file that exists", annotations=tmp_path / "a")
+    table = write_csv(tmp_path / "a.csv", ("file", "class"), [("a", "b")])
+    refused(ValueError, "must have the columns path and label", annotations=table)
+    table = write_csv(tmp_path / "b.csv", ("path", "label"), [("a", "b"), ("c", "")])
+    refused(ValueError, "Received: line 3", annotations=table)
+    rows = [("yoga", "id", "zero", 10, "validate")]
+    table = write_csv(tmp_path / "c.csv", OFFICIAL, rows)
+    refused(ValueError, "numbers as time_start.*line 2", annotations=table)
+    rows = [("yoga", "id", 0, 10, "train")]
+    table = write_csv(tmp_path / "d.csv", OFFICIAL, rows)
+    refused(FileNotFoundError, "videos of 'validate'", annotations=table, num_classes=1)
+    refused(
+        ValueError, "`annotations` must be left out", annotations=table, files="a.b"
+    )
+
+
+def test_bad_arguments(folder):
+    def refused(match, **changes):
+        with pytest.raises(ValueError, match=match):
+            load(folder, **changes)
+
+    refused("`split` must be one of", split="val")
+    refused("`pixels` must be one of", pixels="centred")
+    refused("`short_sides` must be .* from `crop`, 64", crop=64)
+    refused("`short_sides`", short_sides=(50, 40))
+    refused("`frame_rate` must be above 0", frame_rate=0)
+    refused("must be 1 with `augment`", augment=True, spatial_views=3)
+    refused("`shard` must be .index, count.", shard=(2, 2))
+    refused("at most as many workers as there are videos, 7", shard=(0, 8))
+    refused("`batch_size` must be at most the 7", batch_size=8, drop_remainder=True)
+    for name in ("frames", "stride", "crop", "temporal_views", "spatial_views"):
+        refused(f"`{name}` must be at least 1", **{name: 0})
+    refused("`start_batch` must be at least 0", start_batch=-1)
+
+
+def test_videos_that_are_not_there(folder, tmp_path, caplog):
+    rows = [("a", f"id_0{n}", 10, 20, "test") for n in (5, 6, 7, 8)]
+    table = write_csv(tmp_path / "a.csv", OFFICIAL, rows)
+    chosen = {"annotations": table, "num_classes": 1}
+    match = "2 of 4 are not there, such as .*id_07_000010_000020.mp4"
+    with pytest.raises(FileNotFoundError, match=match):
+        load(folder, "test", **chosen)
+    bad = kinetics.BadRecords()
+    found = load(folder, "test", skip_bad_records=True, bad_records=bad, **chosen)
+    assert flat(names(found)) == ["05", "06"]
+    assert len(bad) == 2 and bad.counts == {"`video` must be there.": 2}
+    assert "Left out 2 bad records" in caplog.text
+
+
+@pytest.fixture
+def damaged(folder, tmp_path):
+    """Five whole videos, one damaged after 8 of 12 frames, and one that is none."""
+    top = tmp_path / "damaged"
+    for path in sorted(folder.rglob("*.mp4")):
+        place = top / "validate" / path.parent.name / path.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(path.read_bytes())
+    second, fourth = (next(top.rglob(f"id_0{n}_*")) for n in (2, 4))
+    small_videos.blot(str(second), 8)
+    fourth.write_text("no video")
+    return top
+
+
+def test_what_is_damaged_is_an_error_that_names_it(damaged):
+    with pytest.raises(kinetics.RecordError, match=r"id_02_0.*mp4\.$") as caught:
+        with kinetics.clear_errors():
+            list(load(damaged))
+    assert caught.value.record is None and "id_02" in caught.value.path
+    assert caught.value.reason == "`video` must be whole, as its file was written."
+
+
+def test_what_is_damaged_is_left_out_if_asked_for(damaged, caplog):
+    bad = kinetics.BadRecords()
+    chosen = {"skip_bad_records": True, "bad_records": bad}
+    found = names(load(damaged, epochs=2, **chosen))
+    assert found == [["00", "01", "03"], ["05", "06"]] * 2
+    assert len(bad) == 2 and not len(bad.used)
+    assert caplog.text.count("Left out 2 bad records") == 1
+
+
+def test_what_comes_before_damage_is_used_if_asked_for(damaged, caplog):
+    bad = kinetics.BadRecords()
+    chosen = {"skip_bad_records": True, "use_damaged": True, "bad_records": bad}
+    found = list(load(damaged, **chosen))
+    assert names(found) == [["00", "01", "02"], ["03", "05", "06"]]
+    assert small_videos.numbers(found[0][0][2]) == [2, 3, 4, 5]  # the middle of 8
+    assert [len(bad), len(bad.used)] == [1, 1] and "id_02" in bad.used.errors[0].path
+    assert "Used a part of 1 bad records" in caplog.text
+    with pytest.raises(kinetics.RecordError, match="id_04_0"), kinetics.clear_errors():
+        list(load(damaged, use_damaged=True))
+
+
+# ---- Made up, and real
+
+
+def test_synthetic_videos_have_the_same_form(folder):
+    for changes in ({}, {"numbered": True, "pixels": "unit", "temporal_views": 2}):
+        synthetic = load(None, synthetic=20, **changes)
+        assert synthetic.element_spec == load(folder, **changes).element_spec
+    train = list(load(None, "train", synthetic=20, batch_size=20))
+    labels = collections.Counter(train[0][1].numpy().tolist())
+    assert labels == {0: 7, 1: 7, 2: 6}
+    ((_, labels, ids),) = load(None, "validate", synthetic=20, batch_size=20)
+    assert sorted(labels.numpy()) == [0, 0, 1, 2] or len(labels) == 4
+    assert not set(ids.numpy()) & set(train[0][2].numpy())
+
+
+def test_real_clips(data_dir, tmp_path):
+    """Thirteen clips of three data sets; one has metadata that is no UTF-8."""
+    videos = data_dir / "videos"
+    if not videos.is_dir():
+        pytest.skip("no videos there")
+    paths = sorted(path for path in videos.rglob("*.*") if path.is_file())
+    sources = sorted({path.parent.name for path in paths})
+    table = write_csv(
+        tmp_path / "a.csv",
+        ("path", "label"),
+        [(path, sources.index(path.parent.name)) for path in paths],
+    )
+    bad = kinetics.BadRecords()
+    found = load(
+        *(None, "test", 4),
+        annotations=table,
+        frames=16,
+        frame_rate=25.0,
+        use_damaged=True,
+        skip_bad_records=True,
+        bad_records=bad,
+    )
+    clips, labels, ids = (np.concatenate(part) for part in zip(*found))
+    expected = [path for path in paths if str(path) not in {e.path for e in bad.errors}]
+    assert [name.decode() for name in ids] == [path.stem for path in expected]
+    assert [sources[label] for label in labels] == [p.parent.name for p in expected]
+    assert len(expected) == len(paths) == 13 and not len(bad)
+    # Clips are neither grey nor standing still.
+    assert (clips.std(axis=(1, 2, 3, 4)) > 10).all()
+    changes = np.abs(np.diff(clips.astype(int), axis=1)).mean(axis=(1, 2, 3, 4))
+    assert (changes > 0.2).all()
