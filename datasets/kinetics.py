@@ -83,7 +83,7 @@ def load(
 
     Args:
         split: `"train"`, `"validate"` or `"test"`.
-        data_dir: folder with one of: TFRecords `train*.tfrecord`; the table train.csv
+        data_dir: folder with, looked for in this order, TFRecords `train*.tfrecord`; the table train.csv
             and videos; or videos as `train/<class>/<name>.mp4`. In place of "validate"
             names may have "val" or "validation". Videos must be on a local disk.
         batch_size: int >= 1, clips, of this worker.

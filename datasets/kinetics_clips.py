@@ -121,7 +121,7 @@ def nearest(times, moments):
 def clip_places(available, frames, stride, views, draw=None):
     """Places in a video's grid of the frames of its clips.
 
-    A video that is too short is looped (Carreira and Zisserman 2017, section 2.4).
+    A video that is too short is looped (Carreira and Zisserman 2017, arXiv:1705.07750).
 
     Args:
         available: int >= 1, places in the grid.

@@ -1,4 +1,4 @@
-r"""Videos to TFRecords of JPEG frames, which are read faster than videos.
+r"""Videos to TFRecords of JPEG frames, which cost half of the CPU time to read.
 
     python recipes/convert_kinetics.py --data_dir=… --split=train --workdir=records
     python recipes/convert_kinetics.py --data_dir=… --split=validate --workdir=records

@@ -238,7 +238,7 @@ def test_bad_lists(folder, tmp_path):
     refused(ValueError, "one of the 3 `class_names`.*air_drum", class_names=list("abc"))
     refused(FileNotFoundError, "a text file that exists", class_names="abc")
     refused(ValueError, "must name each class once", class_names=["a", "b", "a"])
-    refused(FileNotFoundError, "val.* with a folder for each class", split="train")
+    refused(FileNotFoundError, "train with a folder for each class", split="train")
     refused(FileNotFoundError, "a folder that exists", data_dir=tmp_path / "none")
     refused(ValueError, "must say where the videos are", data_dir=None)
     refused(FileNotFoundError, "a CSV file that exists", annotations=tmp_path / "a")
@@ -274,6 +274,14 @@ def test_bad_arguments(folder):
     for name in ("frames", "stride", "crop", "temporal_views", "spatial_views"):
         refused(f"`{name}` must be at least 1", **{name: 0})
     refused("`start_batch` must be at least 0", start_batch=-1)
+
+
+def test_a_video_that_is_there_twice(tmp_path):
+    for suffix in (".mp4", ".avi"):
+        small_videos.write(tmp_path / suffix[1:] / f"x_000001_000002{suffix}", 3)
+    write_csv(tmp_path / "train.csv", OFFICIAL[:4], [("yoga", "x", 1, 2)])
+    with pytest.raises(ValueError, match=r"hold each video once.*avi/x.*mp4/x"):
+        load(tmp_path, "train", num_classes=1)
 
 
 def test_videos_that_are_not_there(folder, tmp_path, caplog):
