@@ -83,9 +83,10 @@ def load(
 
     Args:
         split: `"train"`, `"validate"` or `"test"`.
-        data_dir: folder with, looked for in this order, TFRecords `train*.tfrecord`; the table train.csv
-            and videos; or videos as `train/<class>/<name>.mp4`. In place of "validate"
-            names may have "val" or "validation". Videos must be on a local disk.
+        data_dir: folder in which are looked for, in this order: TFRecords
+            `train*.tfrecord`; the table train.csv and its videos; videos as
+            `train/<class>/<name>.mp4`. In place of "validate" names may have "val" or
+            "validation". Videos must be on a local disk.
         batch_size: int >= 1, clips, of this worker.
         annotations: CSV of the columns path (below `data_dir`, else beside the CSV) and
             label; or of Kinetics' own label, youtube_id, time_start, time_end: then

@@ -21,6 +21,7 @@ class ClipBatches:
 
     def __init__(self, source, form, bad, skip):
         self._source, self._form, self._bad, self._skip = source, form, bad, skip
+        self._good = set()  # numbers of the videos that could be read
 
     def dataset(
         self, size, shuffle, shard, epochs, start_epoch, start_batch, drop_remainder
@@ -61,7 +62,8 @@ class ClipBatches:
             first = tf.where(epoch == start_epoch, first, 0)
             order = order[shard[0] :: shard[1]][first // self._form.views :]
             clips = self._clips(order, epoch).skip(first % self._form.views)
-            return self._logged(clips.batch(size, drop_remainder=drop_remainder))
+            batches = clips.batch(size, drop_remainder=drop_remainder)
+            return self._with_end(batches, size if drop_remainder else 1)
 
         dataset = tf.data.Dataset.range(start_epoch, end).flat_map(one_epoch)
         if self._skip:
@@ -117,14 +119,23 @@ class ClipBatches:
             nothing = np.zeros((form.spatial_views, 0, form.crop, form.crop, 3))
             index = np.zeros((form.temporal_views, form.frames), np.int32)
             return nothing.astype(np.uint8), index, np.int64(0), b""
+        self._good.add(int(number))
         if taken.damage is not None:
             self._bad.used.add(taken.damage)
         pictures = np.stack(taken.cuts, axis=1)
         return pictures, taken.plan.index, np.int64(taken.label), taken.name.encode()
 
-    def _logged(self, batches):
+    def _with_end(self, batches, least):
+        """The batches of an epoch, and what is to be said after them."""
+
         def nothing():
             self._bad.log()
+            clips = len(self._good) * self._form.views
+            if self._skip and clips < least:  # else epochs without end would hang here
+                raise ValueError(
+                    f"`skip_bad_records` must leave at least {least} clips for a "
+                    f"batch. Received: {clips}. {self._bad.summary()}"
+                )
             return iter(())
 
         return batches.concatenate(

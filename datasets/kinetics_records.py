@@ -12,6 +12,7 @@ where its records start, so that nobody has to look.
 import concurrent.futures
 import io
 import json
+import os
 import re
 
 import numpy as np
@@ -82,7 +83,9 @@ def list_shards(split, data_dir, files=None):
     Raises:
         FileNotFoundError: a file that was asked for, or shards of a whole are missing.
     """
-    folder = "" if data_dir is None else str(data_dir).rstrip("/\\") + "/"
+    folder = ""
+    if data_dir is not None:
+        folder = os.path.expanduser(str(data_dir)).rstrip("/\\") + "/"
     if files is None:
         patterns = [f"{folder}{name}*{SUFFIX}*" for name in SPLIT_NAMES[split]]
         ends = re.compile(rf"\{SUFFIX}(-\d+-of-\d+)?$")

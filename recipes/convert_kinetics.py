@@ -36,7 +36,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from datasets import kinetics, kinetics_conversion, kinetics_files, kinetics_records
+from datasets import (
+    kinetics,
+    kinetics_conversion,
+    kinetics_files,
+    kinetics_records,
+    kinetics_videos,
+)
 from recipes import common, folders
 from recipes.common import SettingError, setting
 
@@ -70,7 +76,7 @@ class Settings(common.Settings):
         self.require("frame_rate", rate is None or rate > 0, "be above 0, or none")
 
 
-PRESETS = {"paper": Settings()}
+PRESETS = {"default": Settings()}
 # What decides what is in the shards, besides the list of videos.
 _DECIDING = ("short_side", "frame_rate", "quality", "shard_size", "seed", "use_damaged")
 _GIGABYTE = 1e9
@@ -92,6 +98,7 @@ def main(settings, options, console=None):
     if workdir is None:
         raise SettingError("workdir", "name the folder of the shards", None)
     try:
+        kinetics_videos.import_av()
         listing = kinetics_files.list_videos(
             split,
             settings.data_dir,
@@ -99,15 +106,17 @@ def main(settings, options, console=None):
             class_names=settings.class_names,
             num_classes=settings.num_classes,
         )
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ImportError, ValueError) as error:
         sys.exit(str(error))
     folders.make_writable(workdir)
     if options.overwrite:
         for path in [*workdir.glob(f"{split}[-_]*"), *workdir.glob(f".{split}-*")]:
             path.unlink()
-    _keep(workdir / f"{split}_conversion.json", _identity(settings, listing))
+        if not list(workdir.glob("*_conversion.json")):
+            folders.remove(workdir / kinetics_records.CLASSES)
     if listing.class_names:
         _keep_classes(workdir / kinetics_records.CLASSES, listing.class_names)
+    _keep(workdir / f"{split}_conversion.json", _identity(settings, listing))
     shards = kinetics_conversion.plan_shards(
         listing, split, workdir, settings.shard_size, settings.seed
     )

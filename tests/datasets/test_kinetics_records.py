@@ -189,16 +189,20 @@ def test_other_settings_or_videos_are_refused(folder, records, tmp_path):
     with pytest.raises(SettingError, match="quality is 95 there and 80 here"):
         convert(folder, records, quality=80)
     small_videos.write(tmp_path / "train/a/x.mp4", 3, codec="mpeg4")
-    (tmp_path / "train/c").mkdir()
+    (tmp_path / "train/b").mkdir()
     with pytest.raises(SettingError, match="videos is 8 there and 1 here"):
         convert(tmp_path, records)
     small_videos.write(tmp_path / "validate/d/x.mp4", 3, codec="mpeg4")
     (tmp_path / "validate/e").mkdir()
     with pytest.raises(SettingError, match="the same classes for all splits"):
         convert(tmp_path, records, split="validate")
+    with pytest.raises(SettingError, match="the same classes"):
+        convert(tmp_path, records, split="validate", overwrite=True)
     with pytest.raises(SettingError, match="`quality` must be from 1 to 95"):
         convert(folder, records, quality=100)
-    convert(folder, tmp_path / "out", quality=80)
+    names = ["b", "a"]
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    convert(folder, tmp_path / "out", class_names=str(tmp_path / "names.txt"))
     convert(folder, tmp_path / "out", overwrite=True)
     name = "train-00001-of-00003.tfrecord"
     assert (tmp_path / "out" / name).read_bytes() == (records / name).read_bytes()
