@@ -43,6 +43,7 @@ from datasets import (
     kinetics_records,
     kinetics_videos,
 )
+from ensemble_heads import provenance
 from recipes import common, folders
 from recipes.common import SettingError, setting
 
@@ -76,9 +77,11 @@ class Settings(common.Settings):
         self.require("frame_rate", rate is None or rate > 0, "be above 0, or none")
 
 
+NAME = "convert_kinetics"
 PRESETS = {"default": Settings()}
 # What decides what is in the shards, besides the list of videos.
 _DECIDING = ("short_side", "frame_rate", "quality", "shard_size", "seed", "use_damaged")
+_CONVERSION, _LEFT_OUT = "_conversion.json", "_left_out.jsonl"  # after the split
 _GIGABYTE = 1e9
 
 
@@ -91,12 +94,13 @@ def main(settings, options, console=None):
         console: `rich.console.Console`.
 
     Raises:
-        SettingError: no workdir, or one that holds something else.
+        SettingError: a workdir that holds something else.
     """
     console = console or Console()
-    workdir, split = options.workdir, settings.split
-    if workdir is None:
-        raise SettingError("workdir", "name the folder of the shards", None)
+    line, split = provenance.tensorflow_line(), settings.split
+    workdir = options.workdir or Path(
+        common.DEFAULT_FOLDER, NAME, f"{options.preset}_tf{line}"
+    )
     try:
         kinetics_videos.import_av()
         listing = kinetics_files.list_videos(
@@ -110,13 +114,10 @@ def main(settings, options, console=None):
         sys.exit(str(error))
     folders.make_writable(workdir)
     if options.overwrite:
-        for path in [*workdir.glob(f"{split}[-_]*"), *workdir.glob(f".{split}-*")]:
-            path.unlink()
-        if not list(workdir.glob("*_conversion.json")):
-            folders.remove(workdir / kinetics_records.CLASSES)
+        _remove(workdir, split)
     if listing.class_names:
         _keep_classes(workdir / kinetics_records.CLASSES, listing.class_names)
-    _keep(workdir / f"{split}_conversion.json", _identity(settings, listing))
+    _keep(workdir / f"{split}{_CONVERSION}", _identity(settings, listing))
     shards = kinetics_conversion.plan_shards(
         listing, split, workdir, settings.shard_size, settings.seed
     )
@@ -127,6 +128,15 @@ def main(settings, options, console=None):
     started = time.time()
     _convert_shards(shards, form, settings.jobs, console)
     _report(workdir, split, shards, listing, time.time() - started, console)
+
+
+def _remove(workdir, split):
+    """Removes what was written for a split, and the classes with the last split."""
+    for pattern in ("-*-of-*.tfrecord", "-*-of-*.json", _CONVERSION, _LEFT_OUT):
+        for path in workdir.glob(f"{split}{pattern}"):
+            path.unlink()
+    if not list(workdir.glob(f"*{_CONVERSION}")):
+        folders.remove(workdir / kinetics_records.CLASSES)
 
 
 def _convert_shards(shards, form, jobs, console):
@@ -201,7 +211,7 @@ def _report(workdir, split, shards, listing, seconds, console):
     in_part = [row | {"used": True} for one in told for row in one["used_in_part"]]
     records = sum(len(one["starts"]) for one in told)
     octets = sum(one["bytes"] for one in told)
-    file = workdir / f"{split}_left_out.jsonl"
+    file = workdir / f"{split}{_LEFT_OUT}"
     folders.write_json_lines(file, left_out + in_part)
     console.print(
         f"{workdir} has {records:,} videos of {split} in {len(shards):,} shards, "
