@@ -80,6 +80,14 @@ class ClassificationExperiment(Experiment):
     def __init__(self, settings, path):
         pass
 
+    def metrics(self):
+        """What `compile` takes as `metrics` to evaluate any model."""
+        return [
+            keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
+            keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy"),
+            Examples(),
+        ]
+
     def head_metrics(self):
         """What `compile` takes as `head_metrics` to evaluate a multi-headed model."""
         return [eh.metrics.OracleAccuracy(), eh.metrics.MeanHeadAccuracy()]
@@ -89,11 +97,7 @@ class ClassificationExperiment(Experiment):
         heads = {"head_metrics": self.head_metrics()} if several else {}
         model.compile(
             loss="sparse_categorical_crossentropy",
-            metrics=[
-                keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
-                keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy"),
-                Examples(),
-            ],
+            metrics=self.metrics(),
             jit_compile=run.settings.jit_compile,
             **heads,
         )
@@ -114,3 +118,17 @@ class ClassificationExperiment(Experiment):
     def export(self, model, run, path):
         eh.export(model, str(path))
         return [path]
+
+
+class TopFiveExperiment(ClassificationExperiment):
+    """Classification into many classes: by top-5 accuracy too."""
+
+    measures = (
+        ClassificationExperiment.measures[0],
+        Measure("top_5_accuracy", "top-5"),
+        *ClassificationExperiment.measures[1:],
+    )
+
+    def metrics(self):
+        of_five = keras.metrics.SparseTopKCategoricalAccuracy(5, name="top_5_accuracy")
+        return [*super().metrics(), of_five]
