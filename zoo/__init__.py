@@ -9,7 +9,8 @@
 
 One file per family: `zoo/resnet.py` (EnsembleNet section 4.1, ONE, and CIFAR),
 `zoo/dbof.py` (EnsembleNet section 4.2, YouTube-8M), and beside it on YouTube-8M
-`zoo/nextvlad.py` and `zoo/video_level.py`; `zoo/resnext.py` (ONE);
+`zoo/nextvlad.py` and `zoo/video_level.py`; `zoo/s3dg.py` (EnsembleNet section 4.3,
+Kinetics) with the Inception-v1 that `inflate` starts it from; `zoo/resnext.py` (ONE);
 `zoo/cifar10_quick.py`, `zoo/nin.py`, `zoo/caffenet.py` and, for detection,
 `zoo/fast_rcnn.py` (Why M heads); `zoo/mlp.py`, `zoo/small_cnn.py` and
 `zoo/densenet.py` (joint training; the last one ONE as well).
@@ -26,16 +27,18 @@ from zoo import (
     nin,
     resnet,
     resnext,
+    s3dg,
     small_cnn,
     video_level,
 )
 from zoo.batch_norm import BatchNormalization
+from zoo.inflation import inflate
 from zoo.local_response import LocalResponseNormalization
 from zoo.region_pooling import RegionPooling
 from zoo.specs import ModelSpec, MultiHeadSpec, closest, merge
 
 _FAMILIES = (resnet, resnext, densenet, nin, caffenet, cifar10_quick, mlp, small_cnn)
-_FAMILIES += (fast_rcnn, dbof, nextvlad, video_level)
+_FAMILIES += (fast_rcnn, dbof, nextvlad, video_level, s3dg)
 SPECS = merge(*(family.SPECS for family in _FAMILIES))
 
 
@@ -78,5 +81,6 @@ __all__ = [
     "MultiHeadSpec",
     "RegionPooling",
     "build",
+    "inflate",
     "names",
 ]

@@ -11,6 +11,7 @@ from ensemble_heads.predictions import widen
 from ensemble_heads.shape_rules import broadcast
 from ensemble_heads.width_rules import width_rule
 from zoo.batch_norm import BatchNormalization
+from zoo.precision import output_dtype
 
 layers = keras.layers
 
@@ -76,6 +77,34 @@ def squeeze_gate(x, name, reduction, **norm_options):
         kernel_initializer=initializer(),
         name=f"{name}_excite",
     )(squeezed)
+    return layers.Multiply(name=name)([x, gate])
+
+
+def feature_gate(x, name, **convolution_options):
+    """x * sigmoid(W mean(x)), the mean over all positions, W square and without bias.
+
+    Args:
+        x: symbolic tensor `[batch, height, width, features]` of images or `[batch,
+            frames, height, width, features]` of videos.
+        name: name of the last layer; those before are `<name>_pool`, `<name>_conv` and
+            `<name>_sigmoid`.
+        **convolution_options: arguments of the 1x1 convolution W.
+
+    Returns:
+        Symbolic tensor of the shape of `x`.
+
+    References:
+        Xie et al. 2018, arXiv:1712.04851, section 4.4.
+    """
+    videos = len(x.shape) == 5
+    pool = layers.GlobalAveragePooling3D if videos else layers.GlobalAveragePooling2D
+    convolution = layers.Conv3D if videos else layers.Conv2D
+    # Keras 2 adds up in the dtype of the layer, and a video has 100,000 positions.
+    gate = pool(keepdims=True, dtype=output_dtype(), name=f"{name}_pool")(x)
+    gate = convolution(
+        x.shape[-1], 1, use_bias=False, name=f"{name}_conv", **convolution_options
+    )(gate)
+    gate = layers.Activation("sigmoid", name=f"{name}_sigmoid")(gate)
     return layers.Multiply(name=name)([x, gate])
 
 

@@ -33,11 +33,15 @@ class ImageSpec(ModelSpec):
     def __post_init__(self):
         self.normalise_tuples("input_shape")
         self.check_sizes("classes")
-        whole = all(isinstance(size, int) and size > 0 for size in self.input_shape)
-        if len(self.input_shape) != 3 or not whole:
-            self.refuse("input_shape", "be (height, width, channels)")
+        self.check_input_shape((3,), "be (height, width, channels)")
         if self.weight_decay < 0:
             self.refuse("weight_decay", "not be negative")
+
+    def check_input_shape(self, ranks, rule):
+        """Refuses what is not so many positive integers; `rule` says what they are."""
+        whole = all(isinstance(size, int) and size > 0 for size in self.input_shape)
+        if len(self.input_shape) not in ranks or not whole:
+            self.refuse("input_shape", rule)
 
     def check_shares(self, *keys):
         """Refuses what is not in [0, 1), for dropout."""
