@@ -1,6 +1,6 @@
 r"""Published model sizes beside ours.
 
-    python recipes/model_sizes.py                      # some minutes on 2 cores
+    python recipes/model_sizes.py --all                # some minutes on 2 cores
     python recipes/model_sizes.py --csv=sizes.csv
     python recipes/model_sizes.py --models=resnet152   # some rows only
 
@@ -14,7 +14,7 @@ follows the table.
 What a paper's figure leaves out is counted beside it: the FLOPs of Table 2 are those
 after the pooling over frames, so the whole model's for 25 and 300 frames follow.
 
-Result: EnsembleNet Tables 1 and 2, twelve figures of twelve; ONE, all but the 505M
+Result: EnsembleNet Tables 1 to 3, sixteen figures of sixteen; ONE, all but the 505M
 FLOPs of ResNet-110; joint training, eight of eight; Why M heads, not the one there is.
 """
 
@@ -44,6 +44,7 @@ from zoo import frame_inputs
 FLAGS = flags.FLAGS
 flags.DEFINE_string("csv", None, "File to write the figures to as well.")
 flags.DEFINE_list("models", [], "Names of the models to compare; default: all.")
+flags.DEFINE_bool("all", False, "Compare all models, as without --models.")
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "%": 0.01}
 ABOUT = 0.01  # what a figure printed as "about" may be off by, relative
@@ -223,6 +224,8 @@ def write_csv(cells, path):
 
 
 def chosen_rows(models):
+    if FLAGS.all and models:
+        raise app.UsageError("`models` must be left out with --all.")
     known = [row.model for row in ROWS]
     for model in models:
         if model not in known:

@@ -30,6 +30,7 @@ Layers are named by place: `conv_1a`, `conv_2b`, `conv_2c`, then of block 3b
 """
 
 import dataclasses
+import itertools
 from dataclasses import dataclass, replace
 
 from ensemble_heads.keras_api import keras
@@ -42,15 +43,16 @@ from zoo.specs import MultiHeadSpec
 
 layers = keras.layers
 
-BLOCKS = ("3b", "3c", "4b", "4c", "4d", "4e", "4f", "5b", "5c")
+STAGES = (3, 4, 5)
+_LETTERS = "bcdefghijklmnopqrstuvwxyz"
 _GATES = ("all", "outputs", "none")
 
-# Windows and strides of the poolings between stages: time, height, width.
+# Windows and strides of the poolings before the stages: time, height, width.
 _POOLS = {
-    "pool_2a": ((1, 3, 3), (1, 2, 2)),
-    "pool_3a": ((1, 3, 3), (1, 2, 2)),
-    "pool_4a": ((3, 3, 3), (2, 2, 2)),
-    "pool_5a": ((2, 2, 2), (2, 2, 2)),
+    2: ((1, 3, 3), (1, 2, 2)),
+    3: ((1, 3, 3), (1, 2, 2)),
+    4: ((3, 3, 3), (2, 2, 2)),
+    5: ((2, 2, 2), (2, 2, 2)),
 }
 
 
@@ -82,7 +84,7 @@ class S3DGSpec(ImageSpec):
             width, channels)` of one image, for which the network is built without its
             time axis, and `first_kernel` and `separable` mean nothing.
         stem: channels of `conv_1a`, `conv_2b` and `conv_2c`.
-        blocks: a `Mixed` for each of `BLOCKS`.
+        blocks: tuples of `Mixed`, the blocks of the stages 3, 4 and 5.
         first_kernel: frames that the kernel of `conv_1a` sees.
         separable: whether 3x3x3 convolutions are 1x3x3 and then 3x1x1 ones.
         gates: what is gated from `conv_2c` on: "all" convolution units, "outputs" (all
@@ -96,16 +98,22 @@ class S3DGSpec(ImageSpec):
     input_shape: tuple[int, ...] = (64, 224, 224, 3)
     classes: int = 400
     stem: tuple[int, ...] = (64, 64, 192)
-    blocks: tuple[Mixed, ...] = (
-        Mixed(64, 96, 128, 16, 32, 32),
-        Mixed(128, 128, 192, 32, 96, 64),
-        Mixed(192, 96, 208, 16, 48, 64),
-        Mixed(160, 112, 224, 24, 64, 64),
-        Mixed(128, 128, 256, 24, 64, 64),
-        Mixed(112, 144, 288, 32, 64, 64),
-        Mixed(256, 160, 320, 32, 128, 128),
-        Mixed(256, 160, 320, 32, 128, 128),
-        Mixed(384, 192, 384, 48, 128, 128),
+    blocks: tuple[tuple[Mixed, ...], ...] = (
+        (
+            Mixed(64, 96, 128, 16, 32, 32),
+            Mixed(128, 128, 192, 32, 96, 64),
+        ),
+        (
+            Mixed(192, 96, 208, 16, 48, 64),
+            Mixed(160, 112, 224, 24, 64, 64),
+            Mixed(128, 128, 256, 24, 64, 64),
+            Mixed(112, 144, 288, 32, 64, 64),
+            Mixed(256, 160, 320, 32, 128, 128),
+        ),
+        (
+            Mixed(256, 160, 320, 32, 128, 128),
+            Mixed(384, 192, 384, 48, 128, 128),
+        ),
     )
     first_kernel: int = 3
     separable: bool = True
@@ -119,17 +127,25 @@ class S3DGSpec(ImageSpec):
         self.check_tuples_of_sizes("stem")
         if len(self.stem) != 3:
             self.refuse("stem", "have three entries")
-        self.normalise_tuples("blocks")
-        if len(self.blocks) != len(BLOCKS):
-            self.refuse("blocks", f"have one entry for each of {', '.join(BLOCKS)}")
-        for block in self.blocks:
-            sizes = dataclasses.astuple(block) if isinstance(block, Mixed) else (0,)
-            if not all(isinstance(size, int) and size > 0 for size in sizes):
-                self.refuse("blocks", "be Mixed, of positive integers")
+        self._check_blocks()
         self.check_sizes("first_kernel")
         self.check_choice("separable", (True, False))
         self.check_choice("gates", _GATES)
         self.check_shares("dropout")
+
+    def _check_blocks(self):
+        self.normalise_tuples("blocks")
+        stages = [stage for stage in self.blocks if isinstance(stage, tuple | list)]
+        stages = tuple(tuple(stage) for stage in stages)
+        if len(stages) != len(STAGES) or len(self.blocks) != len(STAGES):
+            self.refuse("blocks", f"be {len(STAGES)} tuples of Mixed, one per stage")
+        object.__setattr__(self, "blocks", stages)
+        if not all(1 <= len(stage) <= len(_LETTERS) for stage in stages):
+            self.refuse("blocks", f"have 1 to {len(_LETTERS)} blocks in a stage")
+        for block in itertools.chain(*stages):
+            sizes = dataclasses.astuple(block) if isinstance(block, Mixed) else (0,)
+            if not all(isinstance(size, int) and size > 0 for size in sizes):
+                self.refuse("blocks", "be Mixed, of positive integers")
 
     def check_input_shape(self, ranks, rule):
         rule = "be (frames, height, width, channels), or the last three for images"
@@ -139,14 +155,13 @@ class S3DGSpec(ImageSpec):
         kind = "videos" if self.of_videos else "images"
         x = inputs = keras.Input(self.input_shape, name=kind)
         x = self._unit(x, "conv_1a", self.stem[0], (self.first_kernel, 7, 7), 2)
-        x = self._pool(x, "pool_2a", *_POOLS["pool_2a"])
+        x = self._pool(x, "pool_2a", *_POOLS[2])
         x = self._unit(x, "conv_2b", self.stem[1])
         x = self._spatiotemporal(x, "conv_2c", self.stem[2])
-        for block, widths in zip(BLOCKS, self.blocks, strict=True):
-            pool = f"pool_{block[0]}a"
-            if block.endswith("b"):
-                x = self._pool(x, pool, *_POOLS[pool])
-            x = self._mixed(x, f"mixed_{block}", widths)
+        for stage, blocks in zip(STAGES, self.blocks, strict=True):
+            x = self._pool(x, f"pool_{stage}a", *_POOLS[stage])
+            for letter, widths in zip(_LETTERS, blocks):
+                x = self._mixed(x, f"mixed_{stage}{letter}", widths)
         return keras.Model(inputs, self._classified(x), name=name)
 
     @property
@@ -247,8 +262,14 @@ class S3DGSpec(ImageSpec):
         }
 
 
-_REDUCTIONS = [f"mixed_{block}_{i}_reduce" for block in BLOCKS for i in (1, 2)]
-_REDUCED = frozenset(_REDUCTIONS + [f"{name}_gate_conv" for name in _REDUCTIONS])
+# Names of all reductions that there can be, and of the gates that have their widths.
+_REDUCTIONS = frozenset(
+    f"mixed_{stage}{letter}_{output}_reduce{suffix}"
+    for stage in STAGES
+    for letter in _LETTERS
+    for output in (1, 2)
+    for suffix in ("", "_gate_conv")
+)
 
 
 def branch_widths(layer):
@@ -258,7 +279,7 @@ def branch_widths(layer):
     ...  for i in ("1_reduce", "1")]
     [0.8, 0.6666666666666666]
     """
-    return 0.8 if layer.name in _REDUCED else 2 / 3
+    return 0.8 if layer.name in _REDUCTIONS else 2 / 3
 
 
 SPECS = {"s3dg": S3DGSpec()}
