@@ -20,22 +20,14 @@ SMALL = {
         (Mixed(3, 5, 6, 2, 4, 5),),
     ),
 }
-BLOCKS = ("3b", "4b", "5b")
 
 
 def build(name="s3dg", seed=3, **changes):
-    """A small model of a row, with weights at which every part of it matters."""
+    """A small single network, with weights at which every part of it matters."""
     changes = {**SMALL, **changes}
     if name == "inception_v1":
         changes["input_shape"] = changes["input_shape"][-3:]
-    model = zoo.build(name, **changes)
-    for number, part in enumerate([model.trunk, *model.heads] if heads(model) else []):
-        scatter(part, seed + number)
-    return model if heads(model) else scatter(model, seed)
-
-
-def heads(model):
-    return getattr(model, "heads", None)
+    return scatter(zoo.build(name, **changes), seed)
 
 
 def clips(shape=SMALL["input_shape"], batch=2, seed=0):
