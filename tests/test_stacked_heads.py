@@ -8,6 +8,7 @@ import tensorflow as tf
 import ensemble_heads as eh
 import zoo
 from ensemble_heads.head_layouts import SeparateHeads, StackedHeads
+from ensemble_heads.head_layouts.stacked_layers import StackedConv
 from ensemble_heads.keras_api import keras
 
 layers = keras.layers
@@ -123,6 +124,28 @@ def test_gradients_are_the_separate_ones(make, product):
             variable.assign_sub(0.01 * tf.convert_to_tensor(step))
         after.append([found[0], *(w for h in layout.heads for w in h.get_weights())])
     assert_same(after[1], after[0], rtol=1e-3, atol=1e-4)
+
+
+def on_clips():
+    """One head on [batch, frames, height, width, channels]."""
+    features = keras.Input((4, 5, 5, 2))
+    x = layers.Conv3D(3, (1, 3, 3), padding="same", activation="relu")(features)
+    x = layers.Conv3D(4, (3, 1, 1), strides=(2, 1, 1))(x)
+    x = layers.Conv3D(3, 1)(x)
+    return keras.Model(features, layers.Dense(2)(layers.Flatten()(x)))
+
+
+def test_convolutions_of_clips_are_never_grouped():
+    """For which TensorFlow has no kernel in three dimensions."""
+    heads = drawn(on_clips)
+    x = inputs_of(heads[0])
+    stacked = StackedHeads.from_heads(heads)
+    assert "grouped" not in stacked.products.values()
+    expected = SeparateHeads(heads)(x)
+    assert differ(expected)
+    assert_same(stacked(x), expected, rtol=1e-4)
+    with pytest.raises(ValueError, match=r"`product` must be one of \('loop',\)"):
+        StackedConv(4, (3, 1, 1), 2, product="grouped")
 
 
 def test_matrix_products_of_small_kernels_are_the_convolutions():

@@ -161,8 +161,8 @@ class StackedConv(_Stacked):
         strides, padding, dilation_rate, groups: as Keras' convolutions take them;
             `groups` are those of one head.
         product: `"loop"` runs one convolution after the other, `"grouped"` a single
-            grouped one, `"matmul"` a batched matrix product, which needs kernels of
-            size 1. The results are the same.
+            grouped one, in up to two dimensions, `"matmul"` a batched matrix product,
+            which needs kernels of size 1. The results are the same.
         **kwargs: the other arguments of Keras' convolutions.
 
     Attributes:
@@ -209,7 +209,10 @@ class StackedConv(_Stacked):
     def products(self):
         """The products that this convolution can be run by."""
         sizes = {*self.kernel_size, *self.strides, self.groups}
-        return PRODUCTS if sizes == {1} else PRODUCTS[:2]
+        ruled_out = set() if sizes == {1} else {"matmul"}
+        if len(self.kernel_size) == 3:
+            ruled_out.add("grouped")  # TensorFlow has no kernel for it on CPUs
+        return tuple(product for product in PRODUCTS if product not in ruled_out)
 
     def build(self, input_shape):
         size = self._channels_per_head(input_shape) // self.groups

@@ -9,6 +9,8 @@ import zoo
 from ensemble_heads.keras_api import keras
 from tests.zoo.image_models import scatter
 from tests.zoo.s3dg_models import SMALL, build, clips
+from tests.zoo.videos import sigmoid
+from zoo.gating import feature_gate
 
 LARGE = (8, 128, 128, 3)
 
@@ -22,7 +24,7 @@ def in_float32():
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision(policy, in_float32):
-    """Forward and gradients; gates average 4,096 places, too many for 16 bits."""
+    """Outputs are near those in float32, gradients finite."""
     weights, expected = in_float32
     x = clips(LARGE, batch=1)
     keras.mixed_precision.set_global_policy(policy)
@@ -36,6 +38,17 @@ def test_mixed_precision(policy, in_float32):
     assert all(np.isfinite(np.array(one)).all() for one in gradients)
     half.set_weights(weights)  # training has moved the statistics
     np.testing.assert_allclose(half(x), expected, atol=0.05)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_gates_average_any_number_of_places(policy):
+    """32,768 fours: in 16 bits their sum is infinite or stops growing early."""
+    keras.mixed_precision.set_global_policy(policy)
+    inputs = keras.Input((8, 64, 64, 3))
+    model = keras.Model(inputs, feature_gate(inputs, "gate"))
+    model.get_layer("gate_conv").set_weights([0.25 * np.eye(3)[None, None, None]])
+    outputs = np.array(model(np.full((1, 8, 64, 64, 3), 4.0, "float32")))
+    np.testing.assert_allclose(outputs.astype("float32"), 4 * sigmoid(1.0), rtol=1e-2)
 
 
 def test_xla():
