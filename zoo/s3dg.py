@@ -9,18 +9,19 @@ What the paper leaves open, and what its printed sizes say about it:
 * a gate follows EVERY convolution unit from `conv_2c` on, the 1x1 reductions included:
   9.70 M parameters. With gates on the four outputs of a block alone, as the released
   code of S3D-G has them (`gates="outputs"`), it would be 9.52 M, which is not printed;
-* gates have no bias; the first convolution is not separable;
+* the first convolution sees 3 frames at once: with 7, or in two halves, it would be
+  159 B or 131 B FLOPs in place of the printed 129 B;
 * the branches fork after `pool_4a`, and their 554 channels are 171 + 213 + 85 + 85, so
   the outputs of a block are 2/3 as wide. The widths of the reductions are not printed:
   0.8 of the original ones gives 9.71 M parameters and 128.7 B FLOPs, the printed
   sizes, and so is `s3dg_2heads`; 2/3 of them gives 9.01 M and 126.2 B, which is
   `s3dg_2heads_two_thirds`.
 Both, where gates are and how wide reductions are, are therefore inferred from sizes.
-Inferred without evidence in the sizes, as in the released code: the 3x1x1 half of a
-separable convolution starts as the identity, and has a bias and no batch norm; all
-other kernels start from a truncated N(0, 0.01), the classifier from Glorot's uniform
-distribution; batch-norm momentum 0.999 and epsilon 1e-3; a dropout of 0.2 and no
-weight decay (1e-7 there).
+Inferred without evidence in the sizes, as in the released code: gates have no bias; the
+3x1x1 half of a separable convolution starts as the identity, and has a bias and no
+batch norm; all other kernels start from a truncated N(0, 0.01), the classifier from
+Glorot's uniform distribution; batch-norm momentum 0.999 and epsilon 1e-3; a dropout of
+0.2 and no weight decay (1e-7 there).
 
 Layers are named by place: `conv_1a`, `conv_2b`, `conv_2c`, then of block 3b
 `mixed_3b_0`, `mixed_3b_1_reduce`, `mixed_3b_1`, `mixed_3b_2_reduce`, `mixed_3b_2`,
