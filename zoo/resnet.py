@@ -270,7 +270,10 @@ def _squeeze_excite(x, spec, prefix):
     channels = x.shape[-1]
     squeezed = max(1, round(channels * spec.se_ratio))
     prefix = f"{prefix}_se"
-    y = layers.GlobalAveragePooling2D(keepdims=True, name=f"{prefix}_pool")(x)
+    # Keras 2 adds up in the dtype of the layer: 56 x 56 places are beyond bfloat16.
+    y = layers.GlobalAveragePooling2D(
+        keepdims=True, dtype=output_dtype(), name=f"{prefix}_pool"
+    )(x)
     y = _conv_norm(y, spec, prefix, 1, squeezed, 1, 1)
     y = layers.ReLU(name=f"{prefix}_relu")(y)
     y = _conv_norm(y, spec, prefix, 2, channels, 1, 1)

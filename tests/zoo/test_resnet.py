@@ -198,6 +198,15 @@ def test_policy_rules_the_dtype_and_outputs_are_wide(policy):
     np.testing.assert_allclose(tf.reduce_sum(output, -1), 1.0, rtol=1e-5)
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_squeezes_large_images_in_half_precision(policy):
+    """In 16 bits the sum of 64 x 64 values is infinite, or stops growing early."""
+    keras.mixed_precision.set_global_policy(policy)
+    pool = small("se_resnet50").get_layer("stage1_unit1_se_pool")
+    average = np.array(pool(np.full((1, 64, 64, 2), 20.0, "float32")))
+    np.testing.assert_allclose(average.astype("float32"), 20.0, rtol=1e-2)
+
+
 def test_saves_loads_and_trains(tmp_path):
     model = small("se_resnet18", blocks=(1, 1, 2), weight_decay=1e-4)
     model.compile("adam", "sparse_categorical_crossentropy")
