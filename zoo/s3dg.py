@@ -32,6 +32,7 @@ Layers are named by place: `conv_1a`, `conv_2b`, `conv_2c`, then of block 3b
 
 import dataclasses
 import itertools
+import math
 from dataclasses import dataclass, replace
 
 from ensemble_heads.keras_api import keras
@@ -151,6 +152,26 @@ class S3DGSpec(ImageSpec):
     def check_input_shape(self, ranks, rule):
         rule = "be (frames, height, width, channels), or the last three for images"
         super().check_input_shape((3, 4), rule)
+
+    def smaller(self, width, blocks=0):
+        """{field: value} of a network of the same form.
+
+        Args:
+            width: float, what all widths are multiplied by, rounded up.
+            blocks: int, how many blocks of each stage to keep, the first ones; 0: all.
+        """
+
+        def narrow(sizes):
+            return tuple(math.ceil(width * size) for size in sizes)
+
+        stages = [stage[: blocks or None] for stage in self.blocks]
+        return {
+            "stem": narrow(self.stem),
+            "blocks": tuple(
+                tuple(Mixed(*narrow(dataclasses.astuple(block))) for block in stage)
+                for stage in stages
+            ),
+        }
 
     def build(self, name):
         kind = "videos" if self.of_videos else "images"
