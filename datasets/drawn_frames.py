@@ -14,7 +14,7 @@ import threading
 
 import numpy as np
 
-from datasets import frame_draws, record_checks, record_errors, wire_format
+from datasets import frame_draws, record_errors, wire_format, youtube8m_checks
 from datasets import tfrecord_framing as framing
 
 _OPEN_FILES = 64  # mapped at the same time
@@ -198,7 +198,7 @@ class _File:
     def parsed(self, number, start, end):
         """The same as `_arithmetic` for any record."""
         serialized = self._data[start:end]
-        parsed = record_checks.check(serialized, self._path, number, self._form)
+        parsed = youtube8m_checks.check(serialized, self._path, number, self._form)
         lists, tables = parsed.feature_lists.feature_list, []
         for name, prefix in zip(self._form.features, self._prefixes):
             values = [frame.bytes_list.value[0] for frame in lists[name].feature]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets import image_batches, synthetic_images
+from datasets import argument_checks, image_batches, synthetic_images
 from datasets.image_files import bad_file
 
 SPLITS = ("train", "validation", "test")
@@ -103,8 +103,8 @@ def load(
         ImportError: a package is missing that reads the files, or downloads them.
         ValueError: an argument out of its range, or a file that breaks a rule.
     """
-    _check_choices(split, pixels)
-    _check_ranges(
+    argument_checks.check_choices(split=(split, SPLITS), pixels=(pixels, PIXELS))
+    argument_checks.check_ranges(
         batch_size=(batch_size, 1),
         seed=(seed, 0),
         validation_examples=(validation_examples, 0),
@@ -261,19 +261,3 @@ def _scale(image_set, data_dir, synthetic, pixels):
         return image_batches.mean_image(images), 1.0
     mean, deviation = image_batches.channel_statistics(images)
     return mean, np.where(deviation > 0, deviation, 1.0)
-
-
-def _check_choices(split, pixels):
-    for name, value, known in (("split", split, SPLITS), ("pixels", pixels, PIXELS)):
-        if value not in known:
-            raise ValueError(
-                f"`{name}` must be one of {known}. Received: {name}={value!r}"
-            )
-
-
-def _check_ranges(**values):
-    for name, (value, low) in values.items():
-        if value < low:
-            raise ValueError(
-                f"`{name}` must be at least {low}. Received: {name}={value}"
-            )

@@ -18,8 +18,8 @@ from datasets import tfrecord_framing
 
 logger = logging.getLogger("ensemble_heads")
 
-NO_MESSAGE = "`record` must be a SequenceExample, or an Example at level 'video'."
-NO_SUCH_TYPE = "`{name}` must be of the type that it has in YouTube-8M."
+NO_MESSAGE = "`record` must be a SequenceExample or Example, as its data set has them."
+NO_SUCH_TYPE = "`{name}` must be of the type that it has in its data set."
 
 # Around and between what a message carries; no path is likely to hold them.
 _OPEN, _BAR, _CLOSE = "⟦", "¦", "⟧"
@@ -29,6 +29,8 @@ _DAMAGE = re.compile(r"(truncated|corrupted) record at (\d+)")
 
 # Paths that this process was asked to read, oldest first. The values mean nothing.
 _asked = {}
+# Callables that know what was going on when the runtime raised an error, oldest first.
+_witnesses = collections.deque(maxlen=8)
 
 
 class RecordError(ValueError):
@@ -104,6 +106,15 @@ class BadRecords:
 def remember(paths):
     """Lets `clear_errors` look through these files for damage."""
     _asked.update(dict.fromkeys(paths))
+
+
+def ask(witness):
+    """Lets `clear_errors` ask about errors whose messages name nothing.
+
+    Args:
+        witness: callable without arguments -> `RecordError`, or None.
+    """
+    _witnesses.append(witness)
 
 
 def names(paths, batch):
@@ -202,7 +213,8 @@ def _find(error):
     damaged = _DAMAGE.search(said)
     if damaged and isinstance(error, tf.errors.DataLossError):
         return _look_for(damaged.group(1), int(damaged.group(2)))
-    return None
+    asked = (witness() for witness in reversed(_witnesses))
+    return next((found for found in asked if found is not None), None)
 
 
 def _parser_error(before, number, path, after):

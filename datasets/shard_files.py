@@ -81,6 +81,19 @@ def is_local(path):
     return "://" not in path
 
 
+def check_exist(paths):
+    """Raises `FileNotFoundError` where a local file is missing, naming the first.
+
+    A look at every file far away would take long; reading names them as well.
+    """
+    missing = [p for p in paths if is_local(p) and not tf.io.gfile.exists(p)]
+    if missing:
+        raise FileNotFoundError(
+            f"`files` must exist. Received: {missing[0]!r}, which is not there"
+            + (f", nor are {len(missing) - 1} others" if len(missing) > 1 else "")
+        )
+
+
 def base_name(path):
     """A path's last part, whichever folder or bucket it lies in."""
     return re.split(r"[/\\]", path)[-1]

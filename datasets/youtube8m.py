@@ -12,7 +12,7 @@ official download has: `2/frame/train`, `2/video/train`, `3/frame/validate`.
 
 import tensorflow as tf
 
-from datasets import record_errors, record_order, shard_files
+from datasets import argument_checks, record_errors, record_order, shard_files
 from datasets.record_errors import BadRecords, RecordError, clear_errors
 from datasets.youtube8m_records import Form
 from datasets.youtube8m_segments import UNRATED, rated_crossentropy
@@ -143,7 +143,7 @@ def load(
     features = dict(FEATURES if features is None else features)
     shuffle = split in _TRAINING if shuffle is None else shuffle
     _check_choices(split, level, features, shard, random_frames, max_frames, pad_to)
-    _check_ranges(
+    argument_checks.check_ranges(
         batch_size=(batch_size, 1),
         num_classes=(num_classes, 1),
         max_frames=(max_frames, 1),
@@ -224,7 +224,7 @@ def _find(split, data_dir, files, level):
     if files is not None:
         files = [files] if isinstance(files, str) else [str(one) for one in files]
         found = shard_files.expand([folder + one for one in files])
-        _check_exist(found)
+        shard_files.check_exist(found)
         return found
     shard_files.register_file_system(folder)
     if not shard_files.can_list(folder):
@@ -243,37 +243,14 @@ def _find(split, data_dir, files, level):
     return []
 
 
-def _check_exist(paths):
-    # A look at every file far away would take long; reading names them as well.
-    missing = [
-        path
-        for path in paths
-        if shard_files.is_local(path) and not tf.io.gfile.exists(path)
-    ]
-    if missing:
-        raise FileNotFoundError(
-            f"`files` must exist. Received: {missing[0]!r}, which is not there"
-            + (f", nor are {len(missing) - 1} others" if len(missing) > 1 else "")
-        )
-
-
 def _check_choices(split, level, features, shard, random_frames, max_frames, pad_to):
-    for name, value, known in (("split", split, SPLITS), ("level", level, LEVELS)):
-        if value not in known:
-            raise ValueError(
-                f"`{name}` must be one of {known}. Received: {name}={value!r}"
-            )
+    argument_checks.check_choices(split=(split, SPLITS), level=(level, LEVELS))
     if not features or any(size < 1 for size in features.values()):
         raise ValueError(
             "`features` must name at least one feature and its size, from 1. "
             f"Received: features={features}"
         )
-    index, count = shard
-    if not 0 <= index < count:
-        raise ValueError(
-            "`shard` must be (index, count) with 0 <= index < count. "
-            f"Received: shard={shard}"
-        )
+    argument_checks.check_shard(shard)
     if level != "frame" and (random_frames is not None or pad_to is not None):
         raise ValueError(
             "`random_frames` and `pad_to` must be left out unless level is 'frame'. "
@@ -289,11 +266,3 @@ def _check_choices(split, level, features, shard, random_frames, max_frames, pad
             f"`pad_to` must be at least {random_frames or max_frames}, so that all "
             f"frames fit. Received: pad_to={pad_to}"
         )
-
-
-def _check_ranges(**values):
-    for name, (value, low) in values.items():
-        if value < low:
-            raise ValueError(
-                f"`{name}` must be at least {low}. Received: {name}={value}"
-            )

@@ -1,6 +1,7 @@
 """How the records of YouTube-8M files are read and made batches of."""
 
 import contextlib
+import functools
 
 import numpy as np
 import tensorflow as tf
@@ -11,6 +12,7 @@ from datasets import (
     record_checks,
     record_errors,
     shard_files,
+    youtube8m_checks,
     youtube8m_records,
     youtube8m_segments,
 )
@@ -132,7 +134,10 @@ class Source:
 
     def _checked_blocks(self, file, epoch):
         blocks = record_checks.good_blocks(
-            self._paths[file], self._form, self._keep, self._bad
+            self._paths[file],
+            functools.partial(youtube8m_checks.check, form=self._form),
+            self._keep,
+            self._bad,
         )
         for block in blocks:
             places = np.full_like(block["number"], file)

@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from datasets import (
     drawn_frames,
-    record_checks,
     tfrecord_framing,
     youtube8m,
+    youtube8m_checks,
     youtube8m_records,
     youtube8m_segments,
 )
@@ -144,10 +144,10 @@ def assert_found(level, record, field, said, before):
     batch = [before.SerializeToString()] * 3
     form = Form(level, protos.FEATURES, protos.CLASSES)
     in_graph(level)(tf.constant(batch))
-    record_checks.check(batch[0], PATH, 0, form)
+    youtube8m_checks.check(batch[0], PATH, 0, form)
     batch[1] = record
     graph = error_of(lambda: in_graph(level)(tf.constant(batch)))
-    python = error_of(lambda: record_checks.check(record, PATH, 1, form))
+    python = error_of(lambda: youtube8m_checks.check(record, PATH, 1, form))
     for error in (graph, python):
         assert (error.path, error.record, error.field) == (PATH, 1, field)
         assert said in str(error) and f"record 1 of {PATH}" in str(error)
