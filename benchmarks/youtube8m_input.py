@@ -41,11 +41,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow as tf
 from absl import app, flags, logging
 from rich.console import Console
-from rich.progress import track
 
 import zoo
-from benchmarks import recording
-from benchmarks.paired_timing import CLOCKS
+from benchmarks import input_timing, recording
 from datasets import synthetic, youtube8m
 from ensemble_heads import provenance
 from ensemble_heads.keras_api import keras
@@ -120,54 +118,6 @@ def _parse(serialized):
         tf.constant([youtube8m.CLASSES], tf.int64),
     )
     return tf.concat(columns, axis=1), number, labels
-
-
-def measure(made, rounds, warm_up, batches):
-    """Takes batches from every pipeline, in turn.
-
-    Args:
-        made: {name: function that makes an endless dataset}.
-        rounds: int, how often.
-        warm_up: int, batches of a round before those that count.
-        batches: int, those that count.
-
-    Returns:
-        {name: {one of `CLOCKS`: list of seconds, one per round}}.
-    """
-    datasets = {name: make() for name, make in made.items()}
-    times = {name: {clock: [] for clock in CLOCKS} for name in made}
-    for _ in track(range(rounds), "input", transient=True):
-        for name, dataset in datasets.items():
-            iterator = iter(dataset)
-            _take(iterator, tf.constant(warm_up))
-            begin = {clock: read() for clock, read in CLOCKS.items()}
-            _take(iterator, tf.constant(batches))
-            for clock, read in CLOCKS.items():
-                times[name][clock].append(read() - begin[clock])
-            del iterator  # and with it the threads that read ahead
-    return times
-
-
-@tf.function
-def _take(iterator, count):
-    # In the graph: Python takes no part, as in a training step's function.
-    for _ in tf.range(count):
-        iterator.get_next()
-
-
-def summarise(times, videos):
-    """List of dict, a line of the CSV file per pipeline."""
-    lines = []
-    for name, of_clocks in times.items():
-        line = {"pipeline": name}
-        for clock, taken in of_clocks.items():
-            median = statistics.median(taken)
-            line[f"{clock}_per_1000"] = 1000 * median / videos
-            ratios = [a / b for a, b in zip(times[REFERENCE][clock], taken)]
-            line[f"{clock}_ratio"] = statistics.median(ratios)
-        line["videos_per_second"] = videos / statistics.median(of_clocks["seconds"])
-        lines.append(line)
-    return lines
 
 
 def seconds_per_step(name, files, batch_size, steps):
@@ -268,8 +218,9 @@ def main(_):
     with tempfile.TemporaryDirectory() as folder:
         files = synthetic.write_youtube8m(folder, "train", FLAGS.shards, each)
         made = pipelines(files, FLAGS.batch_size)
-        times = measure(made, rounds, FLAGS.warm_up, batches)
-        lines = summarise(times, batches * FLAGS.batch_size)
+        times = input_timing.measure(made, rounds, FLAGS.warm_up, batches)
+        read = batches * FLAGS.batch_size
+        lines = input_timing.summarise(times, REFERENCE, read, "videos")
         if model:
             settings["seconds_per_step"] = seconds_per_step(
                 model, files, FLAGS.batch_size, FLAGS.steps

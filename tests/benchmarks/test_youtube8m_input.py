@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from benchmarks import input_timing
 from benchmarks import youtube8m_input as benchmark
 from datasets import synthetic, youtube8m
 
@@ -61,7 +62,7 @@ def test_every_round_takes_as_many_batches_of_every_pipeline():
         return lambda: one.with_options(options)
 
     made = {name: make(name) for name in ("reference", "ours")}
-    times = benchmark.measure(made, rounds=3, warm_up=2, batches=4)
+    times = input_timing.measure(made, rounds=3, warm_up=2, batches=4)
     assert read == (["reference"] * 6 + ["ours"] * 6) * 3
     assert all(len(t) == 3 for clocks in times.values() for t in clocks.values())
 
@@ -71,7 +72,7 @@ def test_ratios_are_medians_of_those_within_a_round():
         "reference": {"seconds": [4.0, 40.0, 4.0], "cpu_seconds": [8.0] * 3},
         "ours": {"seconds": [0.4, 5.0, 0.5], "cpu_seconds": [2.0] * 3},
     }
-    reference, ours = benchmark.summarise(times, videos=1000)
+    reference, ours = input_timing.summarise(times, "reference", 1000, "videos")
     assert reference["seconds_ratio"] == reference["cpu_seconds_ratio"] == 1.0
     assert ours["seconds_ratio"] == pytest.approx(8.0)  # of 10, 8 and 8
     assert ours["cpu_seconds_ratio"] == pytest.approx(4.0)

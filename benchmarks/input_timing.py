@@ -1,0 +1,66 @@
+"""Times input pipelines side by side: batches taken in the middle of training."""
+
+import statistics
+
+import tensorflow as tf
+from rich.progress import track
+
+from benchmarks.paired_timing import CLOCKS
+
+
+def measure(made, rounds, warm_up, batches):
+    """Takes batches from every pipeline, in turn.
+
+    Args:
+        made: {name: function that makes an endless dataset}.
+        rounds: int, how often.
+        warm_up: int, batches of a round before those that count.
+        batches: int, those that count.
+
+    Returns:
+        {name: {one of `CLOCKS`: list of seconds, one per round}}.
+    """
+    datasets = {name: make() for name, make in made.items()}
+    times = {name: {clock: [] for clock in CLOCKS} for name in made}
+    for _ in track(range(rounds), "input", transient=True):
+        for name, dataset in datasets.items():
+            iterator = iter(dataset)
+            _take(iterator, tf.constant(warm_up))
+            begin = {clock: read() for clock, read in CLOCKS.items()}
+            _take(iterator, tf.constant(batches))
+            for clock, read in CLOCKS.items():
+                times[name][clock].append(read() - begin[clock])
+            del iterator  # and with it the threads that read ahead
+    return times
+
+
+def summarise(times, reference, examples, what):
+    """List of dict, a line of the CSV file per pipeline.
+
+    Args:
+        times: what `measure` returns.
+        reference: {name: name of the pipeline that it is compared with}, or the name
+            of one that all are compared with.
+        examples: int, in a round.
+        what: str, what they are called, such as "videos".
+    """
+    lines = []
+    for name, of_clocks in times.items():
+        line = {"pipeline": name}
+        other = reference if isinstance(reference, str) else reference[name]
+        for clock, taken in of_clocks.items():
+            median = statistics.median(taken)
+            line[f"{clock}_per_1000"] = 1000 * median / examples
+            ratios = [a / b for a, b in zip(times[other][clock], taken)]
+            line[f"{clock}_ratio"] = statistics.median(ratios)
+        seconds = statistics.median(of_clocks["seconds"])
+        line[f"{what}_per_second"] = examples / seconds
+        lines.append(line)
+    return lines
+
+
+@tf.function
+def _take(iterator, count):
+    # In the graph: Python takes no part, as in a training step's function.
+    for _ in tf.range(count):
+        iterator.get_next()
