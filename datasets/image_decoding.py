@@ -1,10 +1,12 @@
-"""Images that cannot be decoded: TensorFlow does not say which one it was.
+"""Images that cannot be read: TensorFlow does not say which one it was.
 
 Nothing can be caught inside of a graph, and a look at every image from Python would
 cost more than it takes to decode one. So a table in the graph holds the places of the
-images that are being decoded right now. One that fails stays there, and is then the
-first that `record_errors.clear_errors` finds when it tries those again.
+images that are being parsed or decoded right now. One that fails stays there, and is
+found when `record_errors.clear_errors` tries those again.
 """
+
+import itertools
 
 import tensorflow as tf
 
@@ -12,6 +14,7 @@ from datasets import imagenet_crops, record_errors
 from datasets.record_checks import Broken
 
 _NUMBERS = 1 << 32  # more than records in a file
+_COUNT = itertools.count()
 
 
 def place_of(file, number):
@@ -35,7 +38,7 @@ def check(encoded, field):
 
 
 class Watch:
-    """Knows which images are being decoded.
+    """Knows which images are being read.
 
     Args:
         check_place: callable (file, number) that raises `RecordError` where an image
@@ -49,26 +52,33 @@ class Watch:
             self._table = tf.lookup.experimental.MutableHashTable(
                 tf.int64, tf.int64, -1, experimental_is_anonymous=True
             )
-        record_errors.ask(self.culprit)
+        self._scope = f"watched_images_{next(_COUNT)}"
+        record_errors.ask(self._scope, self.culprit)
 
-    def over(self, decode, encoded, file, number):
-        """What `decode(encoded)` gives, in a graph; `file` and `number` are scalars."""
-        place = tf.reshape(place_of(file, number), [1])
-        begin = self._table.insert(place, place)
-        with tf.control_dependencies([begin]):
-            decoded = decode(tf.identity(encoded))
-        with tf.control_dependencies([decoded]):
-            end = self._table.remove(place)
+    def over(self, function, values, file, number):
+        """What `function(values)` gives, in a graph.
+
+        Args:
+            function: callable, tensor -> one or several tensors.
+            values: tensor, of one image or of a batch.
+            file, number: int64, the place of the image, or places of the batch.
+        """
+        places = tf.reshape(place_of(file, number), [-1])
+        begin = self._table.insert(places, places)
+        with tf.control_dependencies([begin]), tf.name_scope(self._scope):
+            results = function(tf.identity(values))
+        with tf.control_dependencies(tf.nest.flatten(results)):
+            end = self._table.remove(places)
         with tf.control_dependencies([end]):
-            return tf.identity(decoded)
+            return tf.nest.map_structure(tf.identity, results)
 
     def culprit(self):
         """The `RecordError` of an image that failed and is bad, or None."""
         places, _ = self._table.export()
+        self._table.remove(places)  # each is asked about once
         for place in sorted(places.numpy()):
             try:
                 self._check_place(*divmod(int(place), _NUMBERS))
             except record_errors.RecordError as error:
-                self._table.remove(tf.constant([place]))
                 return error
         return None

@@ -29,8 +29,8 @@ _DAMAGE = re.compile(r"(truncated|corrupted) record at (\d+)")
 
 # Paths that this process was asked to read, oldest first. The values mean nothing.
 _asked = {}
-# Callables that know what was going on when the runtime raised an error, oldest first.
-_witnesses = collections.deque(maxlen=8)
+# Who knows what operations were at when the runtime raised an error, oldest first.
+_witnesses = collections.deque(maxlen=16)
 
 
 class RecordError(ValueError):
@@ -108,13 +108,14 @@ def remember(paths):
     _asked.update(dict.fromkeys(paths))
 
 
-def ask(witness):
-    """Lets `clear_errors` ask about errors whose messages name nothing.
+def ask(scope, witness):
+    """Lets `clear_errors` ask about errors whose messages name no record.
 
     Args:
+        scope: str, the name scope of the operations that may fail, no other's.
         witness: callable without arguments -> `RecordError`, or None.
     """
-    _witnesses.append(witness)
+    _witnesses.append((scope, witness))
 
 
 def names(paths, batch):
@@ -179,7 +180,8 @@ def clear_errors():
     """
     try:
         yield
-    except tf.errors.OpError as error:
+    except (tf.errors.OpError, UnicodeDecodeError) as error:
+        # What the runtime says may hold bytes of the record, which are no text.
         found = _find(error)
         if found is None:
             raise
@@ -201,6 +203,8 @@ def _place(path, record):
 
 def _find(error):
     said = str(error)
+    if isinstance(error, UnicodeDecodeError):
+        said = error.object.decode(errors="replace")
     marked = _MARKED.search(said)
     if marked:
         number, path, field, text = (
@@ -213,8 +217,10 @@ def _find(error):
     damaged = _DAMAGE.search(said)
     if damaged and isinstance(error, tf.errors.DataLossError):
         return _look_for(damaged.group(1), int(damaged.group(2)))
-    asked = (witness() for witness in reversed(_witnesses))
-    return next((found for found in asked if found is not None), None)
+    for scope, witness in reversed(_witnesses):
+        if f"{scope}/" in said:
+            return witness()
+    return None
 
 
 def _parser_error(before, number, path, after):
