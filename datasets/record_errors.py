@@ -217,9 +217,11 @@ def _find(error):
     damaged = _DAMAGE.search(said)
     if damaged and isinstance(error, tf.errors.DataLossError):
         return _look_for(damaged.group(1), int(damaged.group(2)))
+    # This message holds bytes of the record, and ends where the first of them is 0.
+    cut = isinstance(error, UnicodeDecodeError) or "Could not parse example" in said
     for scope, witness in reversed(_witnesses):
-        if f"{scope}/" in said:
-            return witness()
+        if (cut or f"{scope}/" in said) and (found := witness()):
+            return found
     return None
 
 
