@@ -143,6 +143,11 @@ class FileSource:
         """
         index, count = self._shard
         own = len(range(index, len(self._paths), count))
+        if drop_remainder and batch_size > own:
+            raise ValueError(
+                f"`batch_size` must be at most the {own} images of this worker, as "
+                f"smaller batches are dropped. Received: batch_size={batch_size}"
+            )
         size = own // batch_size if drop_remainder else -(-own // batch_size)
         first = 0
         if self._bad is None and size:

@@ -237,6 +237,7 @@ def test_class_names_choose_folders_and_their_numbers(folders):
         ({"pixels": "raw"}, r"`pixels` must be one of"),
         ({"source": "http"}, r"`source` must be one of"),
         ({"batch_size": 0}, r"`batch_size` must be at least 1"),
+        ({"batch_size": 14, "drop_remainder": True}, r"at most the 13 images"),
         ({"image_size": 0}, r"`image_size` must be at least 1"),
         ({"shard": (2, 2)}, r"`shard` must be"),
         ({"centre_share": 0}, r"`centre_share` must be in \(0, 1\]"),
