@@ -36,6 +36,7 @@ __all__ = ["BadRecords", "Colours", "RecordError", "clear_errors", "load"]
 CLASSES = 1000
 SPLITS = ("train", "validation")
 SOURCES = ("records", "files", "tfds")
+WINDOWS = ("scaled", "shifted")
 
 # (shift, divisor) of the channels red, green and blue; those of "standardised" are the
 # mean and standard deviation over training images that all published models use.
@@ -62,7 +63,8 @@ def load(
     pixels="standardised",
     augment=None,
     colours=Colours(),  # noqa: B008  (frozen)
-    centre_share=imagenet_crops.CENTRE_SHARE,
+    windows="scaled",
+    share=imagenet_crops.CENTRE_SHARE,
     antialias=False,
     drop_remainder=False,
     numbered=False,
@@ -123,9 +125,12 @@ def load(
         augment: bool, random windows, mirroring and colours. Default: whether `split`
             is `"train"`.
         colours: `Colours`, or None to leave colours alone.
-        centre_share: float in (0, 1], side of the square that evaluation takes by the
-            image's short side. The default is 224 pixels after the short side was
-            resized to 256.
+        windows: `"scaled"`, in training of random size and aspect ratio, in evaluation
+            a square; or `"shifted"`, always a share of either side, as Caffe cuts
+            (`imagenet_crops.shifted_window`).
+        share: float in (0, 1], side of the square that evaluation takes by the image's
+            short side, or with `"shifted"` sides of all windows by the image's. The
+            default is 224 pixels of 256.
         antialias: bool, resize smoothly, as Pillow does: 1 to 2 ms an image.
         drop_remainder: bool, drop batches that are not full, once per epoch.
         numbered: bool, give a dict of `"images"` and `"number"`, int64 `[batch]`, an
@@ -154,7 +159,9 @@ def load(
             iterating, a bad image is an error of the runtime, which `clear_errors`
             turns into a `RecordError` that names it.
     """
-    argument_checks.check_choices(split=(split, SPLITS), pixels=(pixels, (*PIXELS,)))
+    argument_checks.check_choices(
+        split=(split, SPLITS), pixels=(pixels, (*PIXELS,)), windows=(windows, WINDOWS)
+    )
     argument_checks.check_ranges(
         batch_size=(batch_size, 1),
         num_classes=(num_classes, 1),
@@ -166,10 +173,8 @@ def load(
         start_batch=(start_batch, 0),
     )
     argument_checks.check_shard(shard)
-    if not 0 < centre_share <= 1:
-        raise ValueError(
-            f"`centre_share` must be in (0, 1]. Received: centre_share={centre_share}"
-        )
+    if not 0 < share <= 1:
+        raise ValueError(f"`share` must be in (0, 1]. Received: share={share}")
     augment = split == "train" if augment is None else augment
     bad = None
     if skip_bad_records:
@@ -196,7 +201,8 @@ def load(
         scale=PIXELS[pixels],
         augment=augment,
         colours=colours,
-        centre_share=centre_share,
+        windows=windows,
+        share=share,
         antialias=antialias,
         seed=seed,
     )

@@ -62,6 +62,30 @@ def centre_window(height, width, share=CENTRE_SHARE):
     return _in_the_middle(height, width, side, side)
 
 
+def shifted_window(height, width, numbers, share):
+    """A window with that share of the image's height and of its width, anywhere.
+
+    Caffe warps images to 256 x 256 pixels and cuts 224 or 227 of either side: this is
+    the same with one resize.
+
+    Args:
+        height, width: int32 scalars, of the image.
+        numbers: float32 `[WINDOW_NUMBERS]`, uniform in [0, 1), or None for the middle.
+        share: float in (0, 1].
+
+    Returns:
+        int32 `[4]`: top, left, height, width.
+    """
+    image = tf.stack([height, width])
+    sides = tf.cast(tf.round(tf.cast(image, tf.float32) * share), tf.int32)
+    sides = tf.maximum(1, sides)
+    if numbers is None:
+        return _in_the_middle(height, width, *tf.unstack(sides))
+    free = image - sides
+    corner = tf.cast(tf.floor(numbers[:2] * tf.cast(free + 1, tf.float32)), tf.int32)
+    return tf.concat([tf.minimum(corner, free), sides], axis=0)
+
+
 def decode(encoded, window_of):
     """Pixels of one window of an encoded image.
 

@@ -19,7 +19,7 @@ class Decoder:
         scale: (shift, divisor) of red, green and blue.
         augment: bool.
         colours: `Colours` or None.
-        centre_share, antialias, seed: as in `imagenet.load`.
+        windows, share, antialias, seed: as in `imagenet.load`.
     """
 
     def __init__(
@@ -30,12 +30,14 @@ class Decoder:
         scale,
         augment,
         colours,
-        centre_share,
+        windows,
+        share,
         antialias,
         seed,
     ):
         self._source, self._augment, self._seed = source, augment, seed
-        self._size, self._share, self._antialias = image_size, centre_share, antialias
+        self._size, self._antialias = image_size, antialias
+        self._windows, self._share = windows, share
         with tf.device("CPU:0"):  # the input pipeline's, never an accelerator's
             # A row of pixels at once: several times as fast as channels one by one.
             shift, divisor = (
@@ -113,6 +115,11 @@ class Decoder:
             place, mirror, change = tf.split(draws, _SIZES)
 
         def window(height, width):
+            if self._windows == "shifted":
+                numbers = place if self._augment else None
+                return imagenet_crops.shifted_window(
+                    height, width, numbers, self._share
+                )
             if self._augment:
                 return imagenet_crops.random_window(height, width, place)
             return imagenet_crops.centre_window(height, width, self._share)

@@ -13,6 +13,7 @@ of them.
 import tensorflow as tf
 
 from datasets import kinetics_files, kinetics_records, kinetics_sources, record_errors
+from datasets.argument_checks import check_choices, check_ranges, check_shard
 from datasets.kinetics_batches import ClipBatches
 from datasets.kinetics_clips import Form
 from datasets.record_errors import BadRecords, RecordError, clear_errors
@@ -143,7 +144,7 @@ def load(
         *(temporal_views, spatial_views, augment, seed),
     )
     _check(split, form, pixels, shard)
-    _check_ranges(
+    check_ranges(
         batch_size=(batch_size, 1),
         num_classes=(num_classes, 1),
         seed=(seed, 0),
@@ -224,13 +225,9 @@ def _report_missing(listing, bad, skip):
 
 
 def _check(split, form, pixels, shard):
-    for name, value, known in (("split", split, SPLITS), ("pixels", pixels, PIXELS)):
-        if value not in known:
-            raise ValueError(
-                f"`{name}` must be one of {tuple(known)}. Received: {name}={value!r}"
-            )
+    check_choices(split=(split, SPLITS), pixels=(pixels, tuple(PIXELS)))
     for name in ("frames", "stride", "crop", "temporal_views", "spatial_views"):
-        _check_ranges(**{name: (getattr(form, name), 1)})
+        check_ranges(**{name: (getattr(form, name), 1)})
     if form.frame_rate is not None and not form.frame_rate > 0:
         raise ValueError(
             "`frame_rate` must be above 0, or None for each video's own. "
@@ -248,17 +245,4 @@ def _check(split, form, pixels, shard):
             f"clips are drawn. Received: temporal_views={form.temporal_views}, "
             f"spatial_views={form.spatial_views}"
         )
-    index, count = shard
-    if not 0 <= index < count:
-        raise ValueError(
-            "`shard` must be (index, count) with 0 <= index < count. "
-            f"Received: shard={shard}"
-        )
-
-
-def _check_ranges(**values):
-    for name, (value, low) in values.items():
-        if value < low:
-            raise ValueError(
-                f"`{name}` must be at least {low}. Received: {name}={value}"
-            )
+    check_shard(shard)

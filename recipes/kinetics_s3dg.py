@@ -15,8 +15,8 @@ Evaluates on the clip in the middle of each video. The rows of Table 3 by name: 
 `s3dg_2heads` with `--ensemble_weight=0` or `-0.5`, or `--distillation_weight=2`. What
 the paper leaves open is in docs/papers.md.
 
-Paper (EnsembleNet, Table 3; 128 TPU v3 cores; top-1 / top-5 in %): S3D-G 74.6 / 91.4; two
-heads with lambda = 0 75.7 / 92.2, -0.5 75.8 / 92.1, mu = 2 75.9 / 92.3.
+Paper (EnsembleNet, Table 3; 128 TPU v3 cores; top-1 / top-5 in %): S3D-G 74.6 / 91.4;
+two heads with lambda = 0 75.7 / 92.2, -0.5 75.8 / 92.1, mu = 2 75.9 / 92.3.
 Result: not measured.
 """
 

@@ -182,7 +182,7 @@ def test_evaluation_images_are_the_middle_and_scaled(folders):
     }
     assert set(scales) == set(imagenet.PIXELS)
     for pixels, scale in scales.items():
-        chosen = {"pixels": pixels, "centre_share": 0.5, "numbered": False}
+        chosen = {"pixels": pixels, "share": 0.5, "numbered": False}
         ((images, _),) = load(folders["files"], "validation", 20, **chosen)
         for path, image in zip(files, images):
             whole = pixels_of(path.read_bytes())
@@ -192,6 +192,19 @@ def test_evaluation_images_are_the_middle_and_scaled(folders):
             window = whole[top : top + side, left : left + side]
             expected = scale(tf.image.resize(window, [8, 8]).numpy())
             np.testing.assert_allclose(image, expected, atol=1e-3)
+
+
+def test_shifted_windows_are_a_share_of_either_side(folders):
+    chosen = {"pixels": "unit", "share": 0.5, "windows": "shifted", "numbered": False}
+    files = sorted((folders["files"] / "val").glob("*/*"))
+    ((images, _),) = load(folders["files"], "validation", 20, **chosen)
+    for path, image in zip(files, images):
+        whole = pixels_of(path.read_bytes())
+        sides = [round(n * 0.5) for n in whole.shape[:2]]
+        top, left = ((n - side) // 2 for n, side in zip(whole.shape[:2], sides))
+        window = whole[top : top + sides[0], left : left + sides[1]]
+        expected = tf.image.resize(window, [8, 8]).numpy() / 255
+        np.testing.assert_allclose(image, expected, atol=1e-5)
 
 
 def test_two_devices_see_every_image_once(folders, run_on_two_devices):
@@ -240,7 +253,8 @@ def test_class_names_choose_folders_and_their_numbers(folders):
         ({"batch_size": 14, "drop_remainder": True}, r"at most the 13 images"),
         ({"image_size": 0}, r"`image_size` must be at least 1"),
         ({"shard": (2, 2)}, r"`shard` must be"),
-        ({"centre_share": 0}, r"`centre_share` must be in \(0, 1\]"),
+        ({"share": 0}, r"`share` must be in \(0, 1\]"),
+        ({"windows": "square"}, "`windows` must be one of"),
         ({"files": "x", "source": "files"}, r"`files` must be left out"),
         ({"image_list": "x", "source": "records"}, r"`files` must be left out"),
         ({"files": "x", "class_names": "y"}, r"`files` must be left out"),

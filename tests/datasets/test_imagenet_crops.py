@@ -188,3 +188,17 @@ def test_plain_resizing_is_bilinear_between_centres_of_pixels():
     expected = between(pixels.astype(np.float64), rows).transpose(1, 0, 2)
     expected = between(expected, columns).transpose(1, 0, 2)
     np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_shifted_windows_lie_anywhere():
+    window = tf.function(crops.shifted_window)
+    found = set()
+    for top in np.linspace(0, np.nextafter(np.float32(1), 0), 9, dtype="float32"):
+        numbers = np.full(crops.WINDOW_NUMBERS, top, "float32")
+        numbers[1] = np.float32(1 - top) * np.float32(0.9999)
+        found.add(tuple(window(10, 20, numbers, 0.8).numpy().tolist()))
+    tops, lefts, heights, widths = map(set, zip(*found))
+    assert (tops, lefts) == ({0, 1, 2}, {0, 1, 2, 3, 4})
+    assert (heights, widths) == ({8}, {16})
+    middle = crops.shifted_window(10, 20, None, 0.8).numpy().tolist()
+    assert middle == [1, 2, 8, 16]
