@@ -1,6 +1,7 @@
 """Checkpoints from which training goes on as if it had never stopped."""
 
 import math
+import tempfile
 
 import tensorflow as tf
 
@@ -20,17 +21,20 @@ class Checkpoints:
 
     A checkpoint counts from the moment that TensorFlow's `checkpoint` file names it,
     which it does once all of it is written; what a killed process left half-written
-    is never read.
+    is never read. Of several workers all read the folder and the chief alone writes
+    it: the others only take part, since TensorFlow reduces some variables over all
+    workers to save them, and remove what they have written elsewhere.
 
     Args:
         folder: `Path`.
         model: compiled `keras.Model`; its optimizer is built.
         keep: int, how many of the newest to keep.
+        writes: bool, False for all workers but the chief.
     """
 
-    def __init__(self, folder, model, keep=2):
+    def __init__(self, folder, model, keep=2, writes=True):
         model.optimizer.build(model.trainable_variables)
-        self._folder = folder
+        self._folder, self._writes = folder, writes
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
         # Lists of variables: on Keras 3 TensorFlow does not find all by itself, since
         # it does not look into lists that are attributes of layers.
@@ -50,7 +54,7 @@ class Checkpoints:
         Raises:
             SettingError: it cannot be read, or is that of another model.
         """
-        path = self._manager.latest_checkpoint
+        path = tf.train.latest_checkpoint(str(self._folder))
         if path is None:
             return 0
         try:
@@ -75,6 +79,11 @@ class Checkpoints:
             SettingError: it cannot be written; the checkpoints before stay.
         """
         self._step.assign(step)
+        if not self._writes:
+            with tempfile.TemporaryDirectory() as elsewhere:
+                manager = tf.train.CheckpointManager(self._checkpoint, elsewhere, 1)
+                manager.save(checkpoint_number=step)
+            return
         before = self._manager.latest_checkpoint
         try:
             self._manager.save(checkpoint_number=step)
@@ -107,7 +116,9 @@ class BestCheckpoint:
 
     def __init__(self, folder, model, measure):
         self._folder, self._measure = folder, measure
-        self._checkpoints = Checkpoints(folder.chosen, model, keep=1)
+        self._checkpoints = Checkpoints(
+            folder.chosen, model, keep=1, writes=folder.writes
+        )
 
     def keep_if_best(self, step):
         """Writes the present state if the log's last record is the best."""

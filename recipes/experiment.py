@@ -11,9 +11,6 @@ from ensemble_heads.keras_api import keras
 from recipes import common
 from recipes.common import setting
 
-# Workers of several hosts would all write the same folders.
-STRATEGIES = tuple(name for name in strategies.NAMES if name != "multi_worker")
-
 
 @dataclasses.dataclass(frozen=True)
 class TrainingSettings(common.Settings):
@@ -31,7 +28,10 @@ class TrainingSettings(common.Settings):
     evaluate_every: int = setting(
         1000, "Steps between evaluations, a multiple of log_every."
     )
-    strategy: str = setting("auto", f"Where to train: {', '.join(STRATEGIES)}.")
+    strategy: str = setting("auto", f"Where to train: {', '.join(strategies.NAMES)}.")
+    worker_timeout: float = setting(
+        300.0, "Seconds that multi_worker waits for the other workers to be started."
+    )
     precision: str = setting(
         "float32", "Keras' dtype policy: float32, mixed_bfloat16 or mixed_float16."
     )
@@ -49,8 +49,9 @@ class TrainingSettings(common.Settings):
         for name in ("checkpoint_every", "evaluate_every"):
             fits = getattr(self, name) % self.log_every == 0
             self.require(name, fits, f"be a multiple of log_every={self.log_every}")
-        known = self.strategy in STRATEGIES
-        self.require("strategy", known, f"be one of {', '.join(STRATEGIES)}")
+        known = self.strategy in strategies.NAMES
+        self.require("strategy", known, f"be one of {', '.join(strategies.NAMES)}")
+        self.require("worker_timeout", self.worker_timeout > 0, "be above 0")
         policies = ("float32", "mixed_bfloat16", "mixed_float16")
         known = self.precision in policies
         self.require("precision", known, f"be one of {', '.join(policies)}")
@@ -86,6 +87,9 @@ class Experiment:
         notes: str, what the table's columns need to be understood.
         scale_settings: names of settings that do not decide what a run gives, so that
             a run may be gone on with under others.
+        reads_shares: bool, whether `training_data` gives only the rows of each global
+            batch that are this worker's, by `share`; else it gives whole batches.
+        share: (number of this worker, of how many), set before data are asked for.
     """
 
     name = None
@@ -96,13 +100,18 @@ class Experiment:
     predictions = "predictions.csv"
     class_names = None
     notes = "."
+    reads_shares = False
+    share = (0, 1)
     scale_settings = (
         *("models", "seeds", "evaluation_batch_size", "strategy", "jit_compile"),
-        *("log_every", "checkpoint_every", "evaluate_every"),
+        *("log_every", "checkpoint_every", "evaluate_every", "worker_timeout"),
     )
 
     def check_data(self, settings):
         """Raises `SettingError` where the settings name no data."""
+
+    def prepare_data(self, run):
+        """Writes or fetches what the data are read from; one worker is called."""
 
     def is_affected(self, model, name):
         """Whether a model, by its name, depends on a setting; for sweeps."""

@@ -22,9 +22,11 @@ from recipes.found_runs import find_runs
 from recipes.progress import StepsProgress
 from recipes.run_folder import ANALYSES, RunFolder
 from recipes.run_table import write_report
+from recipes.workers import workers_of
 
 COMMANDS = ("train", "evaluate", "predict", "export", "report")
 ANALYSE = "analyse"
+BY_WORKERS = ("train", "evaluate")  # what several processes can do together
 NEED_DATA = ("train", "evaluate", "predict", ANALYSE)
 EVALUATION = "evaluation.json"
 
@@ -76,7 +78,8 @@ class Session:
     def __init__(self, experiment, runs, path, overwrite=False):
         self.experiment, self.runs = experiment, runs
         self.path, self._overwrite = path, overwrite
-        self.console = Console(highlight=False)
+        self.workers = workers_of(runs[0].settings)
+        self.console = Console(highlight=False, quiet=not self.workers.is_chief)
 
     def folder(self, run, write=False):
         """`RunFolder` of a run; to write, it is made and its configuration checked."""
@@ -86,6 +89,7 @@ class Session:
             self.path / run.key,
             config if write else None,
             overwrite=write and self._overwrite,
+            writes=self.workers.is_chief,
         )
 
     def train(self):
@@ -93,7 +97,7 @@ class Session:
         progress = StepsProgress(self.console, self.runs[0].settings.batch_size)
         with progress:
             for number, run in enumerate(self.runs, start=1):
-                folder = self.folder(run, write=True)
+                folder = self._prepared(run)
                 progress.name_run(f"run {number} of {len(self.runs)}: {run.key}")
                 result = folder.result()
                 if result and result["step"] >= self.experiment.total_steps(run):
@@ -104,7 +108,20 @@ class Session:
                 long_training.train(self.experiment, run, folder, progress)
                 seconds = time.monotonic() - begin
                 progress.print(f"{run.key} took {seconds:.0f} s.")
-        self.report()
+        if self.workers.is_chief:
+            self.report()
+        self.workers.meet()  # none may leave while the chief writes
+
+    def _prepared(self, run):
+        """The run's folder, once the chief has made it and what data it needs."""
+        if self.workers.is_chief:
+            self.folder(run, write=True)
+            self.experiment.prepare_data(run)
+        self.workers.meet()
+        folder = self.folder(run)  # nothing in it changes any more
+        result = folder.result()
+        self.workers.check_shared(folder.path, result["step"] if result else 0)
+        return folder
 
     def report(self):
         """Writes and prints the table and plots of the runs that are finished."""
@@ -128,11 +145,13 @@ class Session:
                 _, copy, step = long_training.restored(self.experiment, run, folder)
                 evaluate = long_training.Evaluator(self.experiment, run, copy, progress)
                 values = {"step": step, **evaluate()}
-                text = json.dumps(values, indent=2) + "\n"
-                folders.write_whole(folder.path / EVALUATION, text)
+                if self.workers.is_chief:
+                    text = json.dumps(values, indent=2) + "\n"
+                    folders.write_whole(folder.path / EVALUATION, text)
                 progress.print(f"{run.key}, step {step:,}:")
                 for name, value in values.items():
                     progress.print(f"  {name} {value:.6g}")
+        self.workers.meet()
 
     def predict(self):
         """Writes the predictions of one run."""
@@ -202,6 +221,7 @@ class Session:
 
 
 def _main(make_experiment, settings, options):
+    _check_strategy(settings, options.command)
     swept = sweeps.parse(type(settings), flags.FLAGS.sweep)
     line = provenance.tensorflow_line()
     script = Path(sys.argv[0]).stem
@@ -214,8 +234,17 @@ def _main(make_experiment, settings, options):
     if options.command == ANALYSE and not swept:
         runs = _found_runs(experiment, settings, path) or runs
     session = Session(experiment, runs, path, options.overwrite)
-    with experiment.clear_errors():
+    with session.workers.clear_errors(), experiment.clear_errors():
         getattr(session, options.command)()
+
+
+def _check_strategy(settings, command):
+    """Makes the strategy of several workers before all else, as TensorFlow asks for."""
+    if settings.strategy == "multi_worker":
+        several = command in BY_WORKERS
+        rule = f"be that of a single process to {command}"
+        settings.require("strategy", several, rule)
+        workers_of(settings)
 
 
 def _found_runs(experiment, settings, path):

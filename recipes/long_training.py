@@ -10,12 +10,12 @@ import warnings
 
 import tensorflow as tf
 
-import ensemble_heads as eh
 from ensemble_heads import provenance
 from ensemble_heads.keras_api import keras
 from recipes.checkpoints import BestCheckpoint, Checkpoints, keep_random_states
 from recipes.common import SettingError, command_line
 from recipes.experiment import evaluation_copy
+from recipes.workers import workers_of
 
 VALIDATION = "validation_"  # before the metrics of held-out data
 STOPPED = 128 + signal.SIGTERM  # the exit code of a process that SIGTERM ended
@@ -31,16 +31,25 @@ def build(experiment, run, folder):
 
     Returns:
         (model compiled for training, its copy compiled for evaluation, `Checkpoints`).
+
+    Raises:
+        SettingError: the batch cannot be shared evenly among the replicas.
     """
+    strategy = workers_of(run.settings).strategy
+    replicas, size = strategy.num_replicas_in_sync, run.settings.batch_size
+    if size % replicas:
+        rule = f"be a multiple of the {replicas} replicas that share a batch"
+        raise SettingError("batch_size", rule, size)
     keras.mixed_precision.set_global_policy(run.settings.precision)
     keep_random_states()
     keras.utils.set_random_seed(run.seed)
-    with eh.strategy(run.settings.strategy).scope():
+    with strategy.scope():
         model = experiment.build(run)
         experiment.compile(model, run)
         copy = evaluation_copy(model)
         experiment.compile_evaluation(copy, run)
-        return model, copy, Checkpoints(folder.checkpoints, model)
+        checkpoints = Checkpoints(folder.checkpoints, model, writes=folder.writes)
+        return model, copy, checkpoints
 
 
 def restored(experiment, run, folder, chosen=False):
@@ -68,7 +77,8 @@ def train(experiment, run, folder, progress):
     The weights at the end are those of a run that was never stopped, on the same
     machine: the order of the data, what is drawn from it, and the states of dropout
     and optimizer all go on where they were. SIGTERM, the notice of a machine that is
-    taken away, saves at once and ends the process with code 143.
+    taken away, saves at once and ends the process with code 143; of several workers all
+    do so at the next logged step.
 
     Args:
         experiment: `Experiment`.
@@ -77,27 +87,31 @@ def train(experiment, run, folder, progress):
         progress: `StepsProgress`.
 
     Raises:
-        SettingError: a checkpoint that does not fit or cannot be written, or a loss
-            that is no longer finite.
+        SettingError: a checkpoint that does not fit or cannot be written, a loss that
+            is no longer finite, or batches that cannot be shared evenly.
     """
     model, copy, checkpoints = build(experiment, run, folder)
+    workers = workers_of(run.settings)
     step = checkpoints.restore()
+    workers.check_shared(folder.path, step)
     folder.forget_after(step)
     steps = experiment.total_steps(run)
     evaluator = Evaluator(experiment, run, copy, progress)
     if step < steps:
-        chosen = BestCheckpoint(folder, model, f"evaluation_{_held_out(experiment)}")
+        with workers.strategy.scope():
+            measure = f"evaluation_{_held_out(experiment)}"
+            chosen = BestCheckpoint(folder, model, measure)
         both = checkpoints, chosen
         loop = _Loop(run, folder, both, evaluator, progress, step, steps)
         with loop.preemption:
             model.fit(
-                experiment.training_data(run, step),
+                _training_data(experiment, run, step),
                 steps_per_epoch=steps - step,
                 shuffle=False,  # the data set does it; Keras 3 warns otherwise
                 verbose=0,
                 callbacks=[loop],
             )
-            if loop.preemption.noticed:
+            if loop.stopping:
                 progress.print(f"Stopped by SIGTERM; saved at step {loop.step}.")
                 sys.exit(STOPPED)
     result = {
@@ -127,6 +141,7 @@ class Evaluator:
     def __init__(self, experiment, run, model, progress):
         self._experiment, self._run = experiment, run
         self._model, self._progress = model, progress
+        self._workers = workers_of(run.settings)
 
     def __call__(self):
         """{metric: float}, "examples" among them; "validation_" before held-out ones.
@@ -152,7 +167,10 @@ class Evaluator:
             # Keras 3 says so of every data set whose size it does not know.
             warnings.filterwarnings("ignore", "Your input ran out of data")
             logs = self._model.evaluate(
-                data, verbose=0, callbacks=[callback], return_dict=True
+                self._workers.share(data),
+                verbose=0,
+                callbacks=[callback],
+                return_dict=True,
             )
         return {k: float(v) for k, v in logs.items() if k != "loss"}
 
@@ -189,9 +207,13 @@ class _Loop(keras.callbacks.Callback):
         self._checkpoints, self._chosen = checkpoints
         self._evaluator = evaluator
         self._progress, self._start, self._steps = progress, step, steps
-        self._writer = tf.summary.create_file_writer(str(folder.tensorboard))
+        if folder.writes:
+            self._writer = tf.summary.create_file_writer(str(folder.tensorboard))
+        else:
+            self._writer = tf.summary.create_noop_writer()
+        self._workers = workers_of(run.settings)
         self.step = self._saved = step
-        self.preemption = Preemption()
+        self.preemption, self.stopping = Preemption(), False
 
     def on_train_begin(self, logs=None):
         self._progress.start_run(self.step, self._steps)
@@ -207,8 +229,14 @@ class _Loop(keras.callbacks.Callback):
                 self._log_evaluation()
             if last or self.step % settings.checkpoint_every == 0:
                 self._save()
+            if self._workers.count > 1:
+                # All at one step, or those that go on would wait for ever.
+                notices = self._workers.gather(self.preemption.noticed)
+                self.stopping = any(notices)
             self._restart_clock()
-        if self.preemption.noticed:
+        if self._workers.count == 1:
+            self.stopping = self.preemption.noticed
+        if self.stopping:
             if self._saved < self.step:
                 self._save()
             self.model.stop_training = True
@@ -265,6 +293,24 @@ class _Loop(keras.callbacks.Callback):
         optimizer = self.model.optimizer
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         return optimizer.learning_rate
+
+
+def _training_data(experiment, run, step):
+    workers = workers_of(run.settings)
+    experiment.share = workers.number, workers.count
+
+    def make():
+        data = experiment.training_data(run, step)
+        several = workers.strategy.num_replicas_in_sync > 1
+        if several and tf.nest.flatten(data.element_spec)[0].shape[0] is None:
+            rule = (
+                "divide the training examples where several replicas share a batch: a "
+                "smaller one at the end of an epoch could not be shared evenly"
+            )
+            raise SettingError("batch_size", rule, run.settings.batch_size)
+        return data
+
+    return workers.share_training(make, whole=not experiment.reads_shares)
 
 
 def _shown(value):

@@ -30,6 +30,8 @@ class RunFolder:
         config: dict for JSON, all that decides what the run gives; None reads a
             folder that must be there.
         overwrite: bool, remove what an earlier run left, and nothing else.
+        writes: bool, whether files are written; False for all workers but the chief,
+            which keep their log in memory.
 
     Attributes:
         path: `Path`.
@@ -39,9 +41,9 @@ class RunFolder:
         SettingError: a folder that cannot be written, or of another configuration.
     """
 
-    def __init__(self, path, config=None, overwrite=False):
-        self.path = Path(path)
-        if config is not None:
+    def __init__(self, path, config=None, overwrite=False, writes=True):
+        self.path, self.writes = Path(path), writes
+        if config is not None and writes:
             folders.make_writable(self.path)
             if overwrite:
                 for name in OWN:
@@ -82,10 +84,14 @@ class RunFolder:
 
     def finish(self, result):
         """Marks the run as finished with a dict for JSON."""
+        if not self.writes:
+            return
         text = json.dumps(result, indent=2) + "\n"
         folders.write_whole(self.path / RESULT, text)
 
     def _write_log(self):
+        if not self.writes:
+            return
         folders.write_json_lines(self.path / LOG, self.log)
         columns = list(dict.fromkeys(key for record in self.log for key in record))
         unfinished = self.path / f".{LOG_CSV}.unfinished"
