@@ -23,6 +23,7 @@ def batches(
     start_batch,
     drop_remainder,
     numbered,
+    share=(0, 1),
 ):
     """Dataset of batches, epoch after epoch; a batch never reaches over an epoch's end.
 
@@ -44,7 +45,10 @@ def batches(
         start_batch: int, counted from the start of that epoch, may lie beyond it.
         drop_remainder: bool, drop an epoch's last batch if it is not full.
         numbered: bool, give a dict of `"images"` and `"number"`.
+        share: (i, n), give the i-th of n equal parts of every batch alone.
     """
+    part, parts = share
+    own_size = batch_size * (part + 1) // parts - batch_size * part // parts
     count = len(chosen)
     per_epoch = count // batch_size if drop_remainder else -(-count // batch_size)
     passed, start = divmod(start_batch, per_epoch)
@@ -67,6 +71,8 @@ def batches(
 
         def one_batch(step):
             numbers = order[step * batch_size : (step + 1) * batch_size]
+            size = tf.size(numbers)
+            numbers = numbers[size * part // parts : size * (part + 1) // parts]
             return numbers, tf.gather(crops, numbers)
 
         first = tf.where(epoch == start_epoch, tf.constant(start, tf.int64), 0)
@@ -74,7 +80,7 @@ def batches(
 
     def one_element(numbers, crops):
         if drop_remainder:
-            numbers = tf.ensure_shape(numbers, [batch_size])
+            numbers = tf.ensure_shape(numbers, [own_size])
         pixels = tf.gather(images, numbers)
         if augment:
             pixels = crop_and_mirror(pixels, crops)

@@ -59,6 +59,7 @@ def load(
     drop_remainder=False,
     numbered=False,
     synthetic=0,
+    share=(0, 1),
 ):
     """Batches of images and labels.
 
@@ -93,6 +94,8 @@ def load(
             validation share one count, as bagging needs it.
         synthetic: int, make up so many training images and a fifth of it, at least one
             per class, to test, in place of the real ones: the same `element_spec`.
+        share: (i, n), for worker i of n that train together: its part of every batch
+            alone, as even as can be; the parts of all of them make up the batch.
 
     Returns:
         `tf.data.Dataset` of `(images, labels)`: float32 `[batch, height, width,
@@ -112,6 +115,11 @@ def load(
         start_batch=(start_batch, 0),
         synthetic=(synthetic, 0),
     )
+    part, parts = share
+    if not 0 <= part < parts:
+        raise ValueError(
+            f"`share` must be (i, n) with 0 <= i < n. Received: share={share!r}"
+        )
     source = (image_set, None if data_dir is None else str(data_dir), synthetic)
     images, labels = _arrays(*source, "test" if split == "test" else "train")
     chosen = np.arange(len(labels))
@@ -143,6 +151,7 @@ def load(
         start_batch=start_batch,
         drop_remainder=drop_remainder,
         numbered=numbered,
+        share=share,
     )
 
 

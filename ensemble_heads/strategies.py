@@ -99,8 +99,11 @@ class _ForKeras3(tf.distribute.MultiWorkerMirroredStrategy):
             )
         if axis is not None:
             # What is logged is a number on each replica, which has no axis.
-            first = self.experimental_local_results(value)[0]
+            first, *others = self.experimental_local_results(value)
             axis = None if first.shape.rank == 0 else axis
+            if not others:  # then it is a tensor, and must say where it is
+                with tf.device(self.extended.worker_devices[0]):
+                    value = tf.identity(first)
         return super().reduce(reduce_op, value, axis)
 
 

@@ -67,7 +67,7 @@ class Checkpoints:
                 f"({reason}). Choose another folder, or pass --overwrite to start anew"
             )
             raise SettingError("workdir", rule, self._folder.parent) from error
-        return int(self._step)
+        return int(tf.convert_to_tensor(self._step))  # it may be mirrored
 
     def save(self, step):
         """Writes the present state.

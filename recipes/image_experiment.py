@@ -40,15 +40,26 @@ class ImageExperiment(ClassificationExperiment):
     image_set = None
     pixels = "standardised"
     augment = False
+    reads_shares = True
+
+    def prepare_data(self, run):
+        self.evaluation_examples(run)  # which may download
 
     def training_data(self, run, start_step):
+        size = run.settings.batch_size
+        with _readable_errors():
+            _, labels = image_sets.arrays(self.image_set, "train", *_source(run))
+        examples = len(labels) - run.settings.validation_examples
         return self._load(
             run,
             "train",
-            run.settings.batch_size,
+            size,
             augment=self.augment,
             epochs=None,
             start_batch=start_step,
+            # Nothing is dropped, but sizes are known, as several replicas need.
+            drop_remainder=examples >= size and examples % size == 0,
+            share=self.share,
         )
 
     def evaluation_data(self, run):

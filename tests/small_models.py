@@ -3,6 +3,7 @@
 import numpy as np
 
 import ensemble_heads as eh
+import zoo
 from ensemble_heads.head_layouts import HeadTree
 from ensemble_heads.keras_api import keras
 
@@ -51,6 +52,16 @@ def dense_tree(link="softmax", units=CLASSES, regularizer=None, **kwargs):
 def dense_stack(**kwargs):
     """`dense_model` with its heads stacked."""
     return dense_model(**kwargs).with_execution("stacked")
+
+
+def normed_model(synchronized=True, regularizer=None, **kwargs):
+    """Two heads with a batch norm each, made by surgery."""
+    layers = keras.layers
+    inputs = keras.Input((FEATURES,), name="x")
+    hidden = layers.Dense(8, kernel_regularizer=regularizer, name="shared")(inputs)
+    norm = zoo.BatchNormalization(momentum=0.5, synchronized=synchronized)
+    outputs = layers.Dense(CLASSES, activation="softmax")(layers.ReLU()(norm(hidden)))
+    return eh.multi_head(keras.Model(inputs, outputs), "shared", seed=0, **kwargs)
 
 
 def several_outputs_model(kind, num_heads=2, **kwargs):

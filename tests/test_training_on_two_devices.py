@@ -13,6 +13,7 @@ FLOAT32 = [
     "global_clipnorm",
     "clipvalue",
     "accumulation_clipnorm",
+    "synchronized_batch_norm",
 ]
 if not KERAS_3:
     # Keras 3.15 fails on several steps per execution under MirroredStrategy, with

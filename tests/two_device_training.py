@@ -39,6 +39,7 @@ settings = {
     "clipnorm": {"optimizer": lambda: sgd(clipnorm=0.05)},
     "global_clipnorm": {"optimizer": lambda: sgd(global_clipnorm=0.05)},
     "clipvalue": {"optimizer": lambda: sgd(clipvalue=0.01)},
+    "synchronized_batch_norm": {"make": small_models.normed_model},
     "accumulation_clipnorm": {"gradient_accumulation_steps": 2,
                               "optimizer": lambda: sgd(clipnorm=0.05)},
     "several_steps": {"steps_per_execution": 2},

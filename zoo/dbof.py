@@ -63,6 +63,7 @@ class DBoFSpec(ModelSpec):
         l2: c adds c / 2 * sum(w^2) over the kernels of the mixture to the loss.
         batch_norm_momentum: share of the moving statistics that one step keeps.
         batch_norm_epsilon: added to the variance.
+        batch_norm_synchronized: whether statistics are those of all replicas together.
 
     Raises:
         ValueError: a value that its field does not allow.
@@ -82,6 +83,7 @@ class DBoFSpec(ModelSpec):
     l2: float = 1e-8
     batch_norm_momentum: float = 0.99
     batch_norm_epsilon: float = 1e-3
+    batch_norm_synchronized: bool = False
 
     def __post_init__(self):
         sizes = ("feature_size", "classes", "cluster", "hidden", "num_experts")
@@ -135,6 +137,7 @@ class DBoFSpec(ModelSpec):
         return {
             "momentum": self.batch_norm_momentum,
             "epsilon": self.batch_norm_epsilon,
+            "synchronized": self.batch_norm_synchronized,
         }
 
 

@@ -37,6 +37,7 @@ class DenseNetSpec(ImageSpec):
         weight_decay: see `ImageSpec`; the gammas of the batch norms decay as well.
         batch_norm_momentum: share of the moving statistics that one step keeps.
         batch_norm_epsilon: added to the variance.
+        batch_norm_synchronized: whether statistics are those of all replicas together.
     """
 
     depth: int = 100
@@ -45,6 +46,7 @@ class DenseNetSpec(ImageSpec):
     weight_decay: float = 1e-4
     batch_norm_momentum: float = 0.9
     batch_norm_epsilon: float = 1e-5
+    batch_norm_synchronized: bool = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -103,6 +105,7 @@ class DenseNetSpec(ImageSpec):
         x = BatchNormalization(
             momentum=self.batch_norm_momentum,
             epsilon=self.batch_norm_epsilon,
+            synchronized=self.batch_norm_synchronized,
             gamma_regularizer=self.decay(),
             name=f"{prefix}_bn{index}",
         )(x)

@@ -54,6 +54,7 @@ class NeXtVLADSpec(ModelSpec):
         l2: c adds c / 2 * sum(w^2) over the kernels of the classifier to the loss.
         batch_norm_momentum: share of the moving statistics that one step keeps.
         batch_norm_epsilon: added to the variance.
+        batch_norm_synchronized: whether statistics are those of all replicas together.
 
     Raises:
         ValueError: a value that its field does not allow.
@@ -77,6 +78,7 @@ class NeXtVLADSpec(ModelSpec):
     l2: float = 1e-5
     batch_norm_momentum: float = 0.999
     batch_norm_epsilon: float = 1e-3
+    batch_norm_synchronized: bool = False
 
     def __post_init__(self):
         per_stream = ("feature_sizes", "clusters", "groups")
@@ -141,6 +143,7 @@ class NeXtVLADSpec(ModelSpec):
         return {
             "momentum": self.batch_norm_momentum,
             "epsilon": self.batch_norm_epsilon,
+            "synchronized": self.batch_norm_synchronized,
         }
 
 

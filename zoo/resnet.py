@@ -72,6 +72,7 @@ class ResNetSpec(ModelSpec):
         batch_norm: "fused" (`zoo.BatchNormalization`) or "keras".
         batch_norm_momentum: share of the moving statistics that one step keeps.
         batch_norm_epsilon: added to the variance.
+        batch_norm_synchronized: whether statistics are those of all replicas together.
 
     Raises:
         ValueError: a value that its field does not allow.
@@ -95,6 +96,7 @@ class ResNetSpec(ModelSpec):
     batch_norm: str = "fused"
     batch_norm_momentum: float = 0.9
     batch_norm_epsilon: float = 1e-5
+    batch_norm_synchronized: bool = False
 
     def __post_init__(self):
         self.normalise_tuples("blocks", "widths", "input_shape")
@@ -300,6 +302,7 @@ def _conv_norm(x, spec, prefix, index, filters, kernel, stride, groups=1):
     return _BATCH_NORMS[spec.batch_norm](
         momentum=spec.batch_norm_momentum,
         epsilon=spec.batch_norm_epsilon,
+        synchronized=spec.batch_norm_synchronized,
         gamma_regularizer=_decay(spec),
         name=f"{prefix}_bn{index}",
     )(x)
