@@ -224,7 +224,7 @@ class _Loop(keras.callbacks.Callback):
         self._progress.advance(self.step)
         settings, last = self._settings, self.step == self._steps
         if last or self.step % settings.log_every == 0:
-            self._log(logs or {})
+            self._log()
             if last or self.step % settings.evaluate_every == 0:
                 self._log_evaluation()
             if last or self.step % settings.checkpoint_every == 0:
@@ -244,9 +244,10 @@ class _Loop(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         self._writer.close()
 
-    def _log(self, logs):
+    def _log(self):
         seconds = time.perf_counter() - self._clock
-        values = {key: float(value) for key, value in logs.items()}
+        # Not the step's own logs, which on Keras 2 are summed over workers.
+        values = {k: float(v) for k, v in self.model.get_metrics_result().items()}
         if not math.isfinite(values["loss"]):
             rule = (
                 f"be one at which training stays finite, but the loss is "

@@ -59,6 +59,12 @@ class BatchNormalization(keras.layers.BatchNormalization):
         if hasattr(self, "fused"):
             self.fused = False
 
+    def get_config(self):
+        config = super().get_config()
+        if self.synchronized:  # Keras 2 forgets it, so that copies would not be
+            config["synchronized"] = True
+        return config
+
     @tf.autograph.experimental.do_not_convert  # nothing to convert, and it is slow
     def call(self, inputs, training=None, mask=None):
         training = training if self.trainable else False

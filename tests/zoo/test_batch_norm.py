@@ -244,6 +244,8 @@ def test_configuration_is_that_of_keras():
     config = zoo.BatchNormalization(**options).get_config()
     assert config == keras.layers.BatchNormalization(**options).get_config()
     assert zoo.BatchNormalization.from_config(config).get_config() == config
+    synchronized = zoo.BatchNormalization(synchronized=True).get_config()
+    assert zoo.BatchNormalization.from_config(synchronized).synchronized
     assert isinstance(zoo.BatchNormalization(), keras.layers.BatchNormalization)
 
 
