@@ -70,6 +70,9 @@ class YouTube8M(Experiment):
         some = settings.data_dir or settings.train_files or settings.synthetic_videos
         settings.require("data_dir", some, rule)
 
+    def prepare_data(self, run):
+        self._folder(run.settings, self._level(run))  # which may make them up
+
     def is_affected(self, model, name):
         of_heads = (*ensemble_weights.NAMES, "num_heads")
         if name in of_heads or name.startswith("head_"):

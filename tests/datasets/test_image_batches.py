@@ -226,3 +226,25 @@ def test_made_up_images_can_be_learned(module, options, shape, classes):
 def test_bad_arguments_are_named(change, message):
     with pytest.raises(ValueError, match=message):
         load(**{"split": "train", **change})
+
+
+@pytest.mark.parametrize("drop_remainder", [False, True])
+def test_shares_of_workers_make_up_every_batch(drop_remainder):
+    options = {"epochs": 2, "seed": 3, "augment": True, "numbered": True}
+    options |= {"batch_size": 14, "drop_remainder": drop_remainder}  # 4 are left over
+    whole = list(load(**options).as_numpy_iterator())
+    shares = [load(share=(i, 3), **options) for i in range(3)]
+    for batch, *parts in zip(whole, *(s.as_numpy_iterator() for s in shares)):
+        sizes = [len(labels) for _, labels in parts]
+        assert max(sizes) - min(sizes) <= 1 and sum(sizes) == len(batch[1])
+        joined = tf.nest.map_structure(lambda *rows: np.concatenate(rows), *parts)
+        tf.nest.map_structure(np.testing.assert_array_equal, joined, batch)
+    assert len(whole) == 10 - 2 * drop_remainder
+    known = [share.element_spec[1].shape[0] for share in shares]
+    assert known == ([4, 5, 5] if drop_remainder else [None] * 3)
+
+
+@pytest.mark.parametrize("share", [(3, 3), (-1, 2), (0, 0)])
+def test_shares_that_there_are_not(share):
+    with pytest.raises(ValueError, match="`share` must be"):
+        load(share=share)

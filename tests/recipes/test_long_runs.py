@@ -3,18 +3,21 @@
 import csv
 import resource
 import signal
+import types
 
 import numpy as np
 import numpy.testing as npt
 import pytest
+import tensorflow as tf
 
 import ensemble_heads as eh
 from ensemble_heads.keras_api import keras
-from recipes import sweeps
+from recipes import long_training, sweeps
 from recipes.checkpoints import BestCheckpoint, Checkpoints, keep_random_states
 from recipes.common import SettingError
-from recipes.experiment import TrainingSettings
+from recipes.experiment import Experiment, TrainingSettings
 from recipes.run_folder import RunFolder
+from recipes.workers import Workers
 
 SETTINGS = TrainingSettings(models=("single", "heads"), seeds=2)
 
@@ -174,6 +177,66 @@ def test_without_held_out_data_no_state_is_chosen(tmp_path):
     model = small_model()
     BestCheckpoint(folder, model, "evaluation_validation_accuracy").keep_if_best(1)
     assert Checkpoints(folder.chosen, model).restore() == 0
+
+
+# ---- Several replicas
+
+
+def several_replicas(monkeypatch, count, **settings):
+    """A run, to be trained by so many replicas."""
+    strategy = types.SimpleNamespace(num_replicas_in_sync=count)
+    workers = types.SimpleNamespace(
+        strategy=strategy,
+        number=0,
+        count=1,
+        share_training=lambda make, whole: make(),
+    )
+    monkeypatch.setattr(long_training, "workers_of", lambda settings: workers)
+    return sweeps.Run("single", SETTINGS.with_changes(**settings), 0)
+
+
+def test_a_batch_that_replicas_cannot_share_is_refused(monkeypatch, tmp_path):
+    run = several_replicas(monkeypatch, 3, batch_size=32)
+    rule = "`batch_size` must be a multiple of the 3 replicas.*Received: batch_size=32"
+    with pytest.raises(SettingError, match=rule):
+        long_training.build(Experiment(), run, RunFolder(tmp_path, {}))
+
+
+def test_a_smaller_last_batch_is_refused_where_replicas_share_it(monkeypatch):
+    whole = tf.data.Dataset.range(40).batch(10, drop_remainder=True)
+    open_size = tf.data.Dataset.range(45).batch(10)
+    study = Experiment()
+    for replicas, data, allowed in (
+        *((1, whole, True), (1, open_size, True)),
+        *((2, whole, True), (2, open_size, False)),
+    ):
+        run = several_replicas(monkeypatch, replicas, batch_size=10)
+        study.training_data = lambda run, step, data=data: data
+        if allowed:
+            assert long_training._training_data(study, run, 0) is data
+        else:
+            rule = "`batch_size` must divide the training examples where several"
+            with pytest.raises(SettingError, match=rule):
+                long_training._training_data(study, run, 0)
+
+
+def test_workers_without_one_folder_are_refused(tmp_path):
+    workers = Workers("default")
+    workers.check_shared(tmp_path, 5)
+    workers.gather = lambda step: [step, 0]
+    with pytest.raises(
+        SettingError, match=r"one folder for all.*found the steps \[5, 0"
+    ):
+        workers.check_shared(tmp_path, 5)
+
+
+def test_workers_but_the_first_write_nothing(tmp_path):
+    folder = RunFolder(tmp_path / "run", {"a": 1}, writes=False)
+    folder.add({"step": 1})
+    folder.finish({})
+    checkpoints = Checkpoints(folder.checkpoints, small_model(), writes=False)
+    checkpoints.save(1)
+    assert not (tmp_path / "run").exists() and folder.log == [{"step": 1}]
 
 
 # ---- Folders of runs

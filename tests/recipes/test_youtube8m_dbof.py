@@ -205,7 +205,10 @@ def test_no_data_is_an_error_that_names_the_flag(tmp_path):
         ({"ensemble_weight": None, "distillation_weight": None}, "must be none where"),
         ({"feature_sizes": (8,)}, "`feature_sizes` must have an entry for each"),
         ({"strategy": "gpu"}, "`strategy` must be one of auto, default, mirrored"),
-        ({"strategy": "multi_worker"}, "one of auto, default, mirrored, tpu. Received"),
+        (
+            {"strategy": "cluster"},
+            "one of auto, default, mirrored, multi_worker, tpu. R",
+        ),
         ({"precision": "int8"}, "`precision` must be one of float32"),
         ({"decay_rate": 0.0}, r"`decay_rate` must be in \(0, 1\]"),
         ({"clip_norm": -1.0}, "`clip_norm` must be above 0, or none"),
