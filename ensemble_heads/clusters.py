@@ -75,7 +75,7 @@ def resolve(timeout):
 def await_workers(resolver, timeout):
     """Returns once the addresses of all other workers answer.
 
-    TensorFlow itself would wait for an hour, and not say for whom. Meanwhile this
+    TensorFlow itself would wait long, and not say for whom. Meanwhile this
     worker listens at its own address, since until all are there none has a server.
 
     Args:
