@@ -95,7 +95,7 @@ def test_two_workers_equal_one_device(results, model):
 
 
 def test_both_workers_hold_the_same_weights(results):
-    for name in ("dense", "synchronized"):  # on Keras 3 not moving statistics per replica
+    for name in ("dense", "synchronized"):  # others move statistics of their own
         one, other = (result[name]["weights"] for result in results)
         for a, b in zip(one, other, strict=True):
             np.testing.assert_array_equal(a, b)
