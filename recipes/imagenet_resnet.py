@@ -71,7 +71,9 @@ class Config(EnsembleSettings, SteppedSettings, ImageNetSettings):
     weight_decay: float = setting(
         1e-4, "c of the penalty c / 2 |w|^2, of weights and batch norms' gammas."
     )
-    synchronized: bool = setting(False, "Batch norms see the batch of all replicas.")
+    batch_norm_synchronized: bool = setting(
+        False, "Batch norms see the batch of all replicas."
+    )
     units: int = setting(0, "Units in each stage; 0: as published.")
 
     def __post_init__(self):
@@ -112,7 +114,7 @@ PRESETS = {
         num_classes=4,
         image_size=32,
         synthetic=160,
-        learning_rate=12.8,  # 0.05 for batches of 16
+        learning_rate=0.32,  # 0.00125 for batches of 16
         rate_drops=(),
         steps=60,
         batch_size=16,
@@ -139,7 +141,7 @@ class ImageNetResNet(ImageNetExperiment):
             "classes": settings.num_classes,
             "input_shape": (settings.image_size,) * 2 + (3,),
             "weight_decay": settings.weight_decay,
-            "synchronized": settings.synchronized,
+            "batch_norm_synchronized": settings.batch_norm_synchronized,
         }
         if settings.units:
             changes["blocks"] = (settings.units,) * 4

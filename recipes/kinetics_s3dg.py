@@ -82,6 +82,9 @@ class Config(EnsembleSettings, MomentumSettings):
     batch_norm_momentum: float = setting(
         0.999, "Share of the moving statistics that one step keeps."
     )
+    batch_norm_synchronized: bool = setting(
+        False, "Batch norms see the batch of all replicas."
+    )
     dropout: float = setting(0.2, "Share dropped before the classifier.")
     width: float = setting(1.0, "What all widths are multiplied by, up to 1.")
     blocks: int = setting(0, "Blocks kept in each stage; 0: all.")
@@ -175,6 +178,7 @@ class KineticsS3DG(TopFiveExperiment):
             "weight_decay": settings.weight_decay,
             "dropout": settings.dropout,
             "batch_norm_momentum": settings.batch_norm_momentum,
+            "batch_norm_synchronized": settings.batch_norm_synchronized,
             **getattr(spec, "base", spec).smaller(settings.width, settings.blocks),
         }
         if isinstance(spec, zoo.MultiHeadSpec):

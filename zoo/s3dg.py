@@ -95,6 +95,7 @@ class S3DGSpec(ImageSpec):
         weight_decay: see `ImageSpec`; the gammas of the batch norms decay as well.
         batch_norm_momentum: share of the moving statistics that one step keeps.
         batch_norm_epsilon: added to the variance.
+        batch_norm_synchronized: whether statistics are those of all replicas together.
     """
 
     input_shape: tuple[int, ...] = (64, 224, 224, 3)
@@ -123,6 +124,7 @@ class S3DGSpec(ImageSpec):
     dropout: float = 0.2
     batch_norm_momentum: float = 0.999
     batch_norm_epsilon: float = 1e-3
+    batch_norm_synchronized: bool = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -238,6 +240,7 @@ class S3DGSpec(ImageSpec):
             momentum=self.batch_norm_momentum,
             epsilon=self.batch_norm_epsilon,
             gamma_regularizer=self.decay(),
+            synchronized=self.batch_norm_synchronized,
             name=f"{name}_bn",
         )(x)
         x = layers.ReLU(name=f"{name}_relu")(x)

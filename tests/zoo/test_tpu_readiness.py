@@ -13,7 +13,7 @@ import tensorflow as tf
 import ensemble_heads as eh
 import zoo
 from ensemble_heads.keras_api import keras
-from tests.zoo import image_models, test_fast_rcnn, videos
+from tests.zoo import image_models, s3dg_models, test_fast_rcnn, videos
 
 BATCH = 4
 RESNET = {
@@ -51,10 +51,18 @@ def detector_case(name):
     return test_fast_rcnn.small(), x, y, test_fast_rcnn.LOSS
 
 
+def clip_case(name):
+    model = s3dg_models.build(name)
+    shape = s3dg_models.SMALL["input_shape"]
+    y = np.arange(BATCH) % s3dg_models.CLASSES
+    return model, s3dg_models.clips(shape, BATCH), y, "sparse_categorical_crossentropy"
+
+
 CASES = {
     **dict.fromkeys(IMAGES, image_case),
     **dict.fromkeys(videos.SMALL, video_case),
     "fast_rcnn_small": detector_case,
+    "s3dg": clip_case,
 }
 # What heads add: losses over them, and several heads in one product.
 HEADS = {
