@@ -33,14 +33,13 @@ class Checkpoints:
     """
 
     def __init__(self, folder, model, keep=2, writes=True):
-        model.optimizer.build(model.trainable_variables)
         self._folder, self._writes = folder, writes
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
         # Lists of variables: on Keras 3 TensorFlow does not find all by itself, since
         # it does not look into lists that are attributes of layers.
         self._checkpoint = tf.train.Checkpoint(
             weights=_variables(model.weights),
-            optimizer=_variables(model.optimizer.variables),
+            optimizer=_state_of(model.optimizer, model.trainable_variables),
             random=_random_states(model),
             step=self._step,
         )
@@ -133,6 +132,16 @@ def keep_random_states():
     """Lets models built from now on draw dropout from states that can be saved."""
     if not KERAS_3:
         keras.backend.experimental.enable_tf_random_generator()
+
+
+def _state_of(optimizer, variables):
+    """The variables of an optimizer, which it makes now."""
+    if hasattr(optimizer, "build"):
+        optimizer.build(variables)
+        return _variables(optimizer.variables)
+    # Those of tensorflow-addons are of Keras 2's legacy kind.
+    optimizer._create_all_weights(variables)
+    return optimizer.variables()
 
 
 def _variables(variables):

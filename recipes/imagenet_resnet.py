@@ -35,7 +35,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import ensemble_heads as eh
 import zoo
-from ensemble_heads.keras_api import keras
+from ensemble_heads.keras_api import KERAS_3, keras
 from recipes import ensemble_weights, long_runs
 from recipes.classification import SteppedSettings
 from recipes.common import setting
@@ -168,9 +168,9 @@ class ImageNetResNet(ImageNetExperiment):
         ).falling_rate()
         if settings.optimizer == "sgd":
             return keras.optimizers.SGD(rate, momentum=settings.momentum)
-        if hasattr(keras.optimizers, "Lamb"):
+        if KERAS_3:
             return keras.optimizers.Lamb(rate)
-        import tensorflow_addons  # for Keras 2 alone, which has no LAMB
+        import tensorflow_addons  # Keras 2 has no LAMB
 
         return tensorflow_addons.optimizers.LAMB(rate)
 

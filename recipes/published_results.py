@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 ACCURACY, ORACLE, HEAD = "accuracy", "oracle_accuracy", "mean_head_accuracy"
+TOP_5 = "top_5_accuracy"
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,17 @@ PAPERS = {
     "cifar_ensemblenet": Paper(
         "EnsembleNet, CIFAR-10", "none on CIFAR: the paper's figures are of ImageNet"
     ),
+    "imagenet_treenet": Paper(
+        "Why M Heads, ImageNet", "450,000 steps of 128 (NiN) or 256 (CaffeNet); 3 seeds"
+    ),
+    "imagenet_resnet": Paper(
+        "EnsembleNet, ImageNet", "batches of 4096; the number of steps is not given"
+    ),
     "youtube8m_dbof": Paper(
         "EnsembleNet, YouTube-8M", "batches of 512; the number of steps is not given"
+    ),
+    "kinetics_s3dg": Paper(
+        "EnsembleNet, Kinetics", "196 epochs of about 240,000 videos, batches of 2048"
     ),
 }
 
@@ -180,6 +190,87 @@ def _one():
         yield _one_row("one", 6, {HEAD: error}, num_heads=heads, **small)
 
 
+def _treenet_imagenet():
+    recipe, paper = "imagenet_treenet", "Lee et al."
+    nin, caffenet = {"network": "nin"}, {"network": "caffenet"}
+    for own, heads, single, averaged, splits in (
+        (
+            *(nin, 4, 58.90, (79.24, 42.39)),
+            {
+                **{"images": 64.08, "conv1": 65.50, "cccp1": 65.69, "cccp2": 65.64},
+                **{"conv2": 65.64, "cccp3": 65.47, "cccp4": 65.62},
+            },
+        ),
+        (
+            *(caffenet, 5, 56.79, (56.56, 49.81)),
+            {
+                **{"images": 59.47, "conv1": 59.62, "conv2": 59.32, "conv3": 58.39},
+                **{"conv4": 57.73, "conv5": 55.25},
+            },
+        ),
+    ):
+        table = f"{paper}, Table 2"
+        yield _percents(recipe, "single", table, {ACCURACY: single}, **own)
+        for fork, mean in splits.items():
+            settings = {**own, "fork_at": fork, "num_heads": heads}
+            percents = {ACCURACY: mean}
+            yield _percents(recipe, "independent", table, percents, **settings)
+        table = f"{paper}, Table 3"
+        for kind, mean in zip(("score", "probability"), averaged, strict=True):
+            # Of NiN the table has five networks, and numbers above all others.
+            settings = {**own, "fork_at": "images", "num_heads": 5}
+            percents = {ACCURACY: mean}
+            yield _percents(recipe, f"{kind}_averaged", table, percents, **settings)
+
+
+def _ensemblenet():
+    rows = (
+        ("ensemble_weight", 1.0),
+        ("ensemble_weight", 0.0),
+        ("ensemble_weight", -1.5),
+        ("distillation_weight", 3.0),
+    )
+    for model, letter, single, heads in (
+        (
+            *("resnet152", "a", (78.54, 94.05)),
+            ((77.74, 93.43), (79.85, 94.98), (80.28, 95.27), (80.58, 95.38)),
+        ),
+        (
+            *("se_resnet152", "b", (78.85, 94.25)),
+            ((78.83, 93.75), (80.76, 95.33), (81.36, 95.67), (81.75, 95.82)),
+        ),
+    ):
+        table = f"EnsembleNet, Table 1 ({letter})"
+        yield _top_two("imagenet_resnet", model, table, single)
+        for (weight, value), pair in zip(rows, heads, strict=True):
+            own = {weight: value}
+            yield _top_two("imagenet_resnet", f"{model}_2heads", table, pair, **own)
+    table = "EnsembleNet, Table 3"
+    yield _top_two("kinetics_s3dg", "s3dg", table, (74.6, 91.4))
+    for weight, value, pair in (
+        ("ensemble_weight", 0.0, (75.7, 92.2)),
+        ("ensemble_weight", -0.5, (75.8, 92.1)),
+        ("distillation_weight", 2.0, (75.9, 92.3)),
+    ):
+        own = {weight: value}
+        yield _top_two("kinetics_s3dg", "s3dg_2heads", table, pair, **own)
+    table = "EnsembleNet, Table 2"
+    videos = ("youtube8m_dbof", "dbof_2heads", table)
+    yield _percents("youtube8m_dbof", "dbof", table, {"gap": 87.93, "map": 59.65})
+    for weight, value, gap, mean in (
+        ("ensemble_weight", 0.0, 88.30, 60.06),
+        ("ensemble_weight", -0.5, 88.35, 60.06),
+        ("distillation_weight", 2.0, 88.36, 60.07),
+    ):
+        own = {weight: value}
+        yield _percents(*videos, {"gap": gap, "map": mean}, **own)
+
+
+def _top_two(recipe, model, source, pair, **settings):
+    percents = dict(zip((ACCURACY, TOP_5), pair, strict=True))
+    return _percents(recipe, model, source, percents, **settings)
+
+
 def _one_row(model, table, percents, **settings):
     source = f"Lan et al., Table {table}"
     return _errors("cifar_one", model, source, percents, units=0, **settings)
@@ -187,6 +278,9 @@ def _one_row(model, table, percents, **settings):
 
 FIGURES = tuple(
     itertools.chain.from_iterable(
-        itertools.chain(_fashion_mnist(), _densenets(), _treenet(), _one())
+        itertools.chain(
+            *(_fashion_mnist(), _densenets(), _treenet(), _one()),
+            *(_treenet_imagenet(), _ensemblenet()),
+        )
     )
 )
