@@ -1,9 +1,6 @@
 """The recipe of CIFAR10-Quick: its methods, Caffe's optimizer, and that it learns."""
 
 import csv
-import json
-import subprocess
-import sys
 
 import numpy as np
 import numpy.testing as npt
@@ -16,9 +13,8 @@ from recipes import cifar10_treenet_mcl as recipe
 from recipes import sweeps
 from recipes.caffe_sgd import CaffeSGD
 from recipes.common import SettingError
-from tests.conftest import CHECKOUT
+from tests.recipe_runs import records_of, result_of, run_recipe
 
-SCRIPT = CHECKOUT / "recipes" / "cifar10_treenet_mcl.py"
 SMOKE, PAPER = recipe.PRESETS["smoke"], recipe.PRESETS["paper"]
 CLASSES = 10
 
@@ -26,11 +22,7 @@ CLASSES = 10
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("treenet")
-    command = [sys.executable, SCRIPT, "--preset=smoke", f"--workdir={workdir}"]
-    ended = subprocess.run(
-        command, capture_output=True, text=True, cwd=CHECKOUT, timeout=300
-    )
-    assert ended.returncode == 0, ended.stderr[-4000:]
+    run_recipe("cifar10_treenet_mcl", "--preset=smoke", f"--workdir={workdir}")
     return workdir
 
 
@@ -61,10 +53,10 @@ def rate_at(schedule, step):
 @pytest.mark.parametrize("method", SMOKE.models)
 def test_the_smoke_preset_learns(trained, method):
     folder = trained / f"{method}-seed0"
-    records = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+    records = records_of(folder)
     losses = [record["train_loss"] for record in records if "train_loss" in record]
     assert np.isfinite(losses).all() and losses[-1] < 0.8 * losses[0]
-    result = json.loads((folder / "result.json").read_text())
+    result = result_of(folder)
     assert result["step"] == (80 if method == recipe.CHOICE else 60)
     metrics = result["metrics"]
     assert metrics["examples"] == 100

@@ -1,45 +1,35 @@
 """The recipe of EnsembleNet on CIFAR-10: sizes, losses, and that it learns."""
 
-import json
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
 from recipes import cifar_ensemblenet as recipe
 from recipes import sweeps
 from recipes.common import SettingError
-from tests.conftest import CHECKOUT
+from tests.recipe_runs import records_of, result_of, run_recipe
 
-SCRIPT = CHECKOUT / "recipes" / "cifar_ensemblenet.py"
 SMOKE, FULL = recipe.PRESETS["smoke"], recipe.PRESETS["full"]
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("ensemblenet")
-    command = [sys.executable, SCRIPT, "--preset=smoke", f"--workdir={workdir}"]
-    ended = subprocess.run(
-        command, capture_output=True, text=True, cwd=CHECKOUT, timeout=300
-    )
-    assert ended.returncode == 0, ended.stderr[-4000:]
+    run_recipe("cifar_ensemblenet", "--preset=smoke", f"--workdir={workdir}")
     return workdir
 
 
 @pytest.mark.parametrize("method", recipe.METHODS)
 def test_the_smoke_preset_learns(trained, method):
     folder = trained / f"{method}-seed0"
-    records = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+    records = records_of(folder)
     losses = [record["train_loss"] for record in records if "train_loss" in record]
     assert np.isfinite(losses).all() and losses[-1] < 0.8 * losses[0]
-    assert json.loads((folder / "result.json").read_text())["metrics"]["examples"] == 64
+    assert result_of(folder)["metrics"]["examples"] == 64
 
 
 def test_heads_cost_no_more_than_the_single_network(trained):
     sizes = {
-        method: json.loads((trained / f"{method}-seed0/result.json").read_text())
-        for method in recipe.METHODS
+        method: result_of(trained / f"{method}-seed0") for method in recipe.METHODS
     }
     single, two, distilled = (sizes[method]["sizes"] for method in recipe.METHODS)
     assert two == distilled

@@ -1,9 +1,5 @@
 """The recipe of ONE: ablations, teachers, what is deployed, and that it learns."""
 
-import json
-import subprocess
-import sys
-
 import numpy as np
 import numpy.testing as npt
 import pytest
@@ -13,20 +9,15 @@ from recipes import cifar_one as recipe
 from recipes import long_training, sweeps
 from recipes.common import SettingError
 from recipes.run_folder import RunFolder
-from tests.conftest import CHECKOUT
+from tests.recipe_runs import records_of, result_of, run_recipe
 
-SCRIPT = CHECKOUT / "recipes" / "cifar_one.py"
 SMOKE = recipe.PRESETS["smoke"]
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("one")
-    command = [sys.executable, SCRIPT, "--preset=smoke", f"--workdir={workdir}"]
-    ended = subprocess.run(
-        command, capture_output=True, text=True, cwd=CHECKOUT, timeout=300
-    )
-    assert ended.returncode == 0, ended.stderr[-4000:]
+    run_recipe("cifar_one", "--preset=smoke", f"--workdir={workdir}")
     return workdir
 
 
@@ -40,14 +31,10 @@ def study_of(method, **changes):
     return study, run, model
 
 
-def result_of(folder):
-    return json.loads((folder / "result.json").read_text())
-
-
 @pytest.mark.parametrize("method", SMOKE.models)
 def test_the_smoke_preset_learns(trained, method):
     folder = trained / f"{method}-seed0"
-    records = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+    records = records_of(folder)
     losses = [record["train_loss"] for record in records if "train_loss" in record]
     assert np.isfinite(losses).all() and losses[-1] < 0.8 * losses[0]
     rates = [record.get("train_learning_rate") for record in records]
