@@ -29,10 +29,8 @@ Writes benchmarks/results/imagenet_input_<TensorFlow line>.csv.
 
 import glob
 import os
-import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout
@@ -147,7 +145,7 @@ def write_shards(folder, shards, each, images=None):
 
 
 def seconds_per_step(name, batch_size, steps):
-    """Seconds of a training step of a network on one batch, which is already there."""
+    """Seconds of a training step of a network of the zoo."""
     model = zoo.build(name)
     model.compile(
         optimizer=keras.optimizers.SGD(0.01, momentum=0.9),
@@ -155,31 +153,7 @@ def seconds_per_step(name, batch_size, steps):
     )
     images = tf.random.normal([batch_size, SIZE, SIZE, 3])
     batch = (images, tf.range(batch_size, dtype=tf.int64))
-    model.fit(
-        tf.data.Dataset.from_tensors(batch).repeat(), steps_per_epoch=2, verbose=0
-    )
-    taken = []
-    for _ in range(steps):
-        begin = time.perf_counter()
-        model.train_on_batch(*batch)
-        taken.append(time.perf_counter() - begin)
-    # The first call of `train_on_batch` may trace.
-    return statistics.median(taken[1:] or taken)
-
-
-def render(lines, title):
-    """`rich.table.Table` of the lines."""
-    names = ("images/s", "x reference", "CPU s/1000", "x reference (CPU)")
-    table = recording.table(title, ("pipeline", *names))
-    for line in lines:
-        table.add_row(
-            line["pipeline"],
-            f"{line['images_per_second']:.0f}",
-            f"{line['seconds_ratio']:.2f}",
-            f"{line['cpu_seconds_per_1000']:.2f}",
-            f"{line['cpu_seconds_ratio']:.2f}",
-        )
-    return table
+    return input_timing.seconds_per_step(model, batch, steps)
 
 
 def share_verdict(name, per_batch, per_step):
@@ -259,7 +233,7 @@ def main(_):
         f"{size / 1000:.0f} kB an image, load {load:.1f}, TensorFlow "
         f"{made_with['tensorflow']}, {made_with['machine']}"
     )
-    console.print(render(lines, title))
+    console.print(input_timing.render(lines, title, "images"))
     if model:
         of_ours = next(x for x in lines if x["pipeline"] == "ours, colours")
         per_batch = FLAGS.batch_size / of_ours["images_per_second"]

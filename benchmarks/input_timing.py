@@ -1,10 +1,12 @@
 """Times input pipelines side by side: batches taken in the middle of training."""
 
 import statistics
+import time
 
 import tensorflow as tf
 from rich.progress import track
 
+from benchmarks import recording
 from benchmarks.paired_timing import CLOCKS
 
 
@@ -64,3 +66,31 @@ def _take(iterator, count):
     # In the graph: Python takes no part, as in a training step's function.
     for _ in tf.range(count):
         iterator.get_next()
+
+
+def seconds_per_step(model, batch, steps):
+    """Seconds of a training step of a compiled model on one batch, which is there."""
+    repeated = tf.data.Dataset.from_tensors(batch).repeat()
+    model.fit(repeated, steps_per_epoch=2, verbose=0)
+    taken = []
+    for _ in range(steps):
+        begin = time.perf_counter()
+        model.train_on_batch(*batch)
+        taken.append(time.perf_counter() - begin)
+    # The first call of `train_on_batch` may trace.
+    return statistics.median(taken[1:] or taken)
+
+
+def render(lines, title, what):
+    """`rich.table.Table` of the lines of `summarise`."""
+    names = (f"{what}/s", "x reference", "CPU s/1000", "x reference (CPU)")
+    table = recording.table(title, ("pipeline", *names))
+    for line in lines:
+        table.add_row(
+            line["pipeline"],
+            f"{line[f'{what}_per_second']:.0f}",
+            f"{line['seconds_ratio']:.2f}",
+            f"{line['cpu_seconds_per_1000']:.3f}",
+            f"{line['cpu_seconds_ratio']:.2f}",
+        )
+    return table

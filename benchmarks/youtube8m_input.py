@@ -29,10 +29,8 @@ Writes benchmarks/results/youtube8m_input_<TensorFlow line>.csv.
 """
 
 import os
-import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout
@@ -121,37 +119,14 @@ def _parse(serialized):
 
 
 def seconds_per_step(name, files, batch_size, steps):
-    """Seconds of a training step of a network on one batch, which is already there."""
+    """Seconds of a training step of a network of the zoo."""
     model = zoo.build(name)
     model.compile(optimizer=keras.optimizers.Adam(0.005), loss="binary_crossentropy")
     dataset = youtube8m.load(
         "train", files=files, batch_size=batch_size, random_frames=FRAMES
     )
     batch = next(iter(dataset))
-    repeated = tf.data.Dataset.from_tensors(batch).repeat()
-    model.fit(repeated, steps_per_epoch=2, verbose=0)
-    taken = []
-    for _ in range(steps):
-        begin = time.perf_counter()
-        model.train_on_batch(*batch)
-        taken.append(time.perf_counter() - begin)
-    # The first call of `train_on_batch` may trace.
-    return statistics.median(taken[1:] or taken)
-
-
-def render(lines, title):
-    """`rich.table.Table` of the lines."""
-    names = ("videos/s", "x reference", "CPU s/1000", "x reference (CPU)")
-    table = recording.table(title, ("pipeline", *names))
-    for line in lines:
-        table.add_row(
-            line["pipeline"],
-            f"{line['videos_per_second']:.0f}",
-            f"{line['seconds_ratio']:.2f}",
-            f"{line['cpu_seconds_per_1000']:.3f}",
-            f"{line['cpu_seconds_ratio']:.2f}",
-        )
-    return table
+    return input_timing.seconds_per_step(model, batch, steps)
 
 
 def verdict(lines):
@@ -230,7 +205,7 @@ def main(_):
         f"{rounds} rounds of {batches} batches of {FLAGS.batch_size}, load "
         f"{load:.1f}, TensorFlow {made_with['tensorflow']}, {made_with['machine']}"
     )
-    console.print(render(lines, title))
+    console.print(input_timing.render(lines, title, "videos"))
     console.print(verdict(lines), soft_wrap=True)
     if model:
         of_ours = next(line for line in lines if line["pipeline"] == "ours")
