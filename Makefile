@@ -51,7 +51,7 @@ methods: $(STAMP)
 
 # A file's tests stay in one process, where they share the models they have built.
 test: lint
-	$(RUN) -m pytest --numprocesses=$(JOBS) --dist=loadfile $(ARGS)
+	$(RUN) -m pytest --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMP)
 	$(RUN) -m ruff check .

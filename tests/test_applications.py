@@ -8,6 +8,8 @@ import ensemble_heads as eh
 from ensemble_heads import forking, graph
 from ensemble_heads.keras_api import KERAS_3, keras
 
+pytestmark = pytest.mark.slow
+
 FAMILIES = {
     "VGG16": "block3_pool",
     "ResNet50": "conv3_block4_out",

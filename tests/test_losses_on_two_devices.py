@@ -4,6 +4,8 @@ import pytest
 
 from tests import two_device_training
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = [
     "codistillation",
     "modular",

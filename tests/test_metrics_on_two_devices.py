@@ -11,6 +11,8 @@ import ensemble_heads as eh
 from ensemble_heads.keras_api import keras
 from tests import test_metrics_in_fit as single
 
+pytestmark = pytest.mark.slow
+
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 keras.utils.set_random_seed(0)
 x, y = single.data(50)

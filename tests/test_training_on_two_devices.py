@@ -5,6 +5,8 @@ import pytest
 from ensemble_heads.keras_api import KERAS_3
 from tests import two_device_training
 
+pytestmark = pytest.mark.slow
+
 FLOAT32 = [
     "plain",
     "adam",

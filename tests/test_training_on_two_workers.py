@@ -21,6 +21,8 @@ import tensorflow as tf
 from ensemble_heads.keras_api import keras
 from tests import small_models, test_metrics_in_fit as scored
 
+pytestmark = pytest.mark.slow
+
 keras.utils.set_random_seed(0)  # the same data on both
 x, y = small_models.classification_data(32)
 result = {"task": strategies.task(strategy)}

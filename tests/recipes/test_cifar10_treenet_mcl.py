@@ -15,6 +15,8 @@ from recipes.caffe_sgd import CaffeSGD
 from recipes.common import SettingError
 from tests.recipe_runs import records_of, result_of, run_recipe
 
+pytestmark = pytest.mark.slow
+
 SMOKE, PAPER = recipe.PRESETS["smoke"], recipe.PRESETS["paper"]
 CLASSES = 10
 

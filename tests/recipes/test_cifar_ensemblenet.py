@@ -8,6 +8,8 @@ from recipes import sweeps
 from recipes.common import SettingError
 from tests.recipe_runs import records_of, result_of, run_recipe
 
+pytestmark = pytest.mark.slow
+
 SMOKE, FULL = recipe.PRESETS["smoke"], recipe.PRESETS["full"]
 
 

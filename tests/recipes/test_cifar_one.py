@@ -11,6 +11,8 @@ from recipes.common import SettingError
 from recipes.run_folder import RunFolder
 from tests.recipe_runs import records_of, result_of, run_recipe
 
+pytestmark = pytest.mark.slow
+
 SMOKE = recipe.PRESETS["smoke"]
 
 

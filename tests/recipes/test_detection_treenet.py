@@ -12,6 +12,8 @@ from recipes import detection_treenet as recipe
 from recipes.common import Options, SettingError
 from tests.recipes import scripts
 
+pytestmark = pytest.mark.slow
+
 SMOKE = recipe.PRESETS["smoke"]
 
 

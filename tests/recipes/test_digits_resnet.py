@@ -18,6 +18,8 @@ from recipes.common import Options, SettingError
 from recipes.workdir import Workdir
 from tests.recipes import scripts
 
+pytestmark = pytest.mark.slow
+
 SMOKE = digits_resnet.PRESETS["smoke"]
 
 

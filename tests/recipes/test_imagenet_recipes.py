@@ -14,6 +14,8 @@ from recipes.checkpoints import Checkpoints
 from recipes.common import SettingError
 from tests.recipe_runs import losses_of, records_of, result_of, run_recipe
 
+pytestmark = pytest.mark.slow
+
 UNUSED = Path("unused")  # nothing is written
 RESNET, TREENET = imagenet_resnet.PRESETS, imagenet_treenet.PRESETS
 

@@ -12,6 +12,8 @@ from recipes import sweeps
 from recipes.common import SettingError
 from tests.recipe_runs import losses_of, result_of, run_recipe
 
+pytestmark = pytest.mark.slow
+
 SMOKE, PAPER = recipe.PRESETS["smoke"], recipe.PRESETS["paper"]
 
 

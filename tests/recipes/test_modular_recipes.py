@@ -11,6 +11,8 @@ from recipes import cifar10_modular, cifar100_densenet, sweeps
 from recipes.common import SettingError
 from tests.recipe_runs import losses_of, records_of, result_of, run_recipe
 
+pytestmark = pytest.mark.slow
+
 CIFAR_10 = cifar10_modular.PRESETS["smoke"]
 CIFAR_100 = cifar100_densenet.PRESETS["smoke"]
 CNN, DENSENET = "small_cnn_10heads", "densenet_bc_64_6_16heads"

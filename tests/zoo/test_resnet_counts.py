@@ -120,7 +120,11 @@ def test_three_branches_of_basic_units_are_not_what_one_prints():
     "name",
     [
         *("cifar_resnet32", "cifar_resnet32_3heads"),
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ONE if "110" in name),
+        *(
+            pytest.param(name, marks=pytest.mark.one_line)
+            for name in ONE
+            if "110" in name
+        ),
     ],
 )
 def test_one_as_measured(name):

@@ -9,6 +9,8 @@ from ensemble_heads.keras_api import keras
 from tests.narrowing_checks import kill_half_of_the_channels
 from tests.zoo import videos
 
+pytestmark = pytest.mark.slow
+
 ALL = list(videos.SMALL)
 
 # Changes of a row, and where it can fork.
