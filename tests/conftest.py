@@ -42,17 +42,17 @@ print(json.dumps(result))
 
 
 def pytest_collection_modifyitems(items):
-    """Starts with slow files; leaves what is `one_line` to TensorFlow 2.21."""
-    marks = ("slow", "one_line")
+    """Starts with slow files, and leaves the tests of one line to that line."""
+    marks = ("slow", "line")
     slow = {item.path for item in items if any(map(item.get_closest_marker, marks))}
     # Otherwise one worker would end with a long file when the other has nothing left.
     items.sort(key=lambda item: item.path not in slow)
-    if sys.version_info >= (3, 12):
-        return
-    elsewhere = pytest.mark.skip(reason="full sizes are counted on TensorFlow 2.21")
+    here = "2.21" if sys.version_info >= (3, 12) else "2.15"
     for item in items:
-        if item.get_closest_marker("one_line"):
-            item.add_marker(elsewhere)
+        marker = item.get_closest_marker("line")
+        if marker is not None and marker.args[0] != here:
+            reason = f"takes long: runs on TensorFlow {marker.args[0]}"
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import ensemble_heads as eh
 from ensemble_heads import forking, graph
 from ensemble_heads.keras_api import KERAS_3, keras
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.21")]
 
 FAMILIES = {
     "VGG16": "block3_pool",

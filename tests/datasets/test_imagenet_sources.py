@@ -15,6 +15,8 @@ from tests.imagenet_files import (
     write_records,
 )
 
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.21")]
+
 SMALL = {"num_classes": 3, "image_size": 8}
 # Labels of five images, and the development kit's own numbers of the classes.
 LABELS = [1, 0, 2, 1, 1]

@@ -19,6 +19,8 @@ from tests.small_kinetics import (
     write_folder,
 )
 
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.15")]
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

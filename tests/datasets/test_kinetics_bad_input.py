@@ -7,6 +7,8 @@ from datasets import kinetics
 from tests import small_videos
 from tests.small_kinetics import OFFICIAL, flat, load, names, write_csv, write_folder
 
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.15")]
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

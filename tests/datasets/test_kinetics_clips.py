@@ -9,6 +9,8 @@ from PIL import Image
 from datasets import kinetics_clips
 from datasets.kinetics_clips import Form, Plan
 
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.15")]
+
 
 def nearest_by_loop(times, moment):
     return min(range(len(times)), key=lambda n: (abs(times[n] - moment), n))

@@ -30,6 +30,8 @@ import os, signal
 from datasets import kinetics_conversion
 from recipes import common, convert_kinetics
 
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.15")]
+
 videos = 0
 write = kinetics_conversion.convert_shard
 

@@ -11,6 +11,8 @@ from datasets.kinetics_clips import Form, Plan
 from datasets.record_errors import RecordError
 from tests import small_videos
 
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.15")]
+
 WHOLE = Form(frames=40, frame_rate=None, crop=32, short_sides=(32, 32))
 
 

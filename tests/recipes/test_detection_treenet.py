@@ -12,7 +12,7 @@ from recipes import detection_treenet as recipe
 from recipes.common import Options, SettingError
 from tests.recipes import scripts
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.15")]
 
 SMOKE = recipe.PRESETS["smoke"]
 

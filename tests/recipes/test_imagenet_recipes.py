@@ -15,6 +15,7 @@ from recipes.common import SettingError
 from tests.recipe_runs import losses_of, records_of, result_of, run_recipe
 
 pytestmark = pytest.mark.slow
+ON_ONE_LINE = pytest.mark.line("2.21")  # what trains by the command line
 
 UNUSED = Path("unused")  # nothing is written
 RESNET, TREENET = imagenet_resnet.PRESETS, imagenet_treenet.PRESETS
@@ -44,6 +45,7 @@ def resnets(tmp_path_factory):
     return run_recipe("imagenet_resnet", *arguments), workdir
 
 
+@ON_ONE_LINE
 def test_the_smoke_preset_trains_and_evaluates_every_image(resnets):
     printed, workdir = resnets
     for model in RESNET["smoke"].models:
@@ -54,6 +56,7 @@ def test_the_smoke_preset_trains_and_evaluates_every_image(resnets):
         assert np.isfinite(losses_of(workdir / f"{model}-seed0")).all()
 
 
+@ON_ONE_LINE
 def test_it_goes_on_predicts_and_exports(resnets):
     _, workdir = resnets
     model = "resnet152_2heads"
@@ -134,6 +137,7 @@ def test_lamb_trains_and_its_state_is_kept(tmp_path):
 # ---- TreeNets
 
 
+@ON_ONE_LINE
 def test_treenets_share_up_to_their_fork(tmp_path):
     folder = tmp_path / "runs"
     arguments = ("--preset=smoke", f"--workdir={folder}", "--models=independent")

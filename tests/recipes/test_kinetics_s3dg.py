@@ -12,7 +12,7 @@ from recipes import sweeps
 from recipes.common import SettingError
 from tests.recipe_runs import losses_of, result_of, run_recipe
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.21")]
 
 SMOKE, PAPER = recipe.PRESETS["smoke"], recipe.PRESETS["paper"]
 

@@ -24,6 +24,8 @@ SOURCE = """
 import os, signal, sys
 from recipes import fashion_mnist_modular as recipe, long_runs, long_training
 
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.21")]
+
 after_step = long_training._Loop.on_train_batch_end
 
 def on_train_batch_end(self, batch, logs=None):

@@ -19,6 +19,8 @@ from recipes import sweeps, youtube8m_dbof
 from recipes.common import SettingError
 from tests.conftest import CHECKOUT
 
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.15")]
+
 SCRIPT = CHECKOUT / "recipes" / "youtube8m_dbof.py"
 TINY = (
     "--preset=smoke",

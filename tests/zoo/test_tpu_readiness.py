@@ -15,6 +15,8 @@ import zoo
 from ensemble_heads.keras_api import keras
 from tests.zoo import image_models, s3dg_models, test_fast_rcnn, videos
 
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.21")]
+
 BATCH = 4
 RESNET = {
     "blocks": (1, 1),
