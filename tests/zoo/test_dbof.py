@@ -162,7 +162,7 @@ def cheap_weights(monkeypatch):
     monkeypatch.setattr(keras.initializers.VarianceScaling, "__call__", zeros)
 
 
-@pytest.mark.slow
+@pytest.mark.line("2.21")
 @pytest.mark.parametrize("name", TABLE_2)
 def test_table_2_as_measured(name, cheap_weights):
     """The FLOPs that the paper prints are those after the pooling."""

@@ -96,7 +96,7 @@ def test_size_of_the_public_code():
     assert COUNTS["nextvlad"]["trainable"] == 88_889_378
 
 
-@pytest.mark.line("2.15")
+@pytest.mark.line("2.21")
 def test_counts_as_measured():
     assert sizes.profiled(zoo.build("nextvlad")) == COUNTS["nextvlad"]
 

@@ -121,7 +121,7 @@ def test_three_branches_of_basic_units_are_not_what_one_prints():
     [
         *("cifar_resnet32", "cifar_resnet32_3heads"),
         *(
-            pytest.param(name, marks=pytest.mark.line("2.15"))
+            pytest.param(name, marks=pytest.mark.line("2.21"))
             for name in ONE
             if "110" in name
         ),

@@ -172,7 +172,7 @@ def test_counts_of_small_ones(name, changes, gates):
         assert 0 <= beyond <= 15 * SMALL["classes"]
 
 
-@pytest.mark.line("2.15")
+@pytest.mark.line("2.21")
 @pytest.mark.parametrize("name", ROWS)
 def test_as_built(name):
     """At full size, as `recipes/model_sizes.py` counts them."""

@@ -41,7 +41,7 @@ def test_table_1_by_hand(name):
     assert f"{total.flops / 1e9:.3f}" == flops
 
 
-@pytest.mark.line("2.15")
+@pytest.mark.line("2.21")
 @pytest.mark.parametrize("name", TABLE_1)
 def test_table_1_as_measured(name):
     model = zoo.build(name)
