@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SOURCE = """
 import os
 import sys
@@ -10,8 +12,6 @@ import numpy as np
 import ensemble_heads as eh
 from ensemble_heads.keras_api import keras
 from tests import test_metrics_in_fit as single
-
-pytestmark = pytest.mark.slow
 
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 keras.utils.set_random_seed(0)

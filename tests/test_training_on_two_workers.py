@@ -7,6 +7,8 @@ import pytest
 
 from tests import two_device_training, worker_processes
 
+pytestmark = pytest.mark.slow
+
 SOURCE = """
 import json, sys
 import ensemble_heads as eh
@@ -20,8 +22,6 @@ import numpy as np
 import tensorflow as tf
 from ensemble_heads.keras_api import keras
 from tests import small_models, test_metrics_in_fit as scored
-
-pytestmark = pytest.mark.slow
 
 keras.utils.set_random_seed(0)  # the same data on both
 x, y = small_models.classification_data(32)

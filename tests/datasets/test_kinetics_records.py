@@ -14,6 +14,8 @@ from recipes import convert_kinetics
 from recipes.common import Options, SettingError
 from tests import small_videos
 
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.15")]
+
 CLASSES = ("a", "b")
 SMALL = {
     "num_classes": 2,
@@ -29,8 +31,6 @@ KILLED = """
 import os, signal
 from datasets import kinetics_conversion
 from recipes import common, convert_kinetics
-
-pytestmark = [pytest.mark.slow, pytest.mark.line("2.15")]
 
 videos = 0
 write = kinetics_conversion.convert_shard

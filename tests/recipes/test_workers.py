@@ -12,6 +12,8 @@ from recipes.workers import LOST
 from tests import worker_processes
 from tests.recipe_runs import records_of, result_of, run_recipe
 
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.21")]
+
 SETTINGS = (
     *("--preset=smoke", "--models=mlp_16m_64h", "--synthetic=320"),
     *("--validation_examples=20", "--batch_size=60", "--evaluation_batch_size=24"),
@@ -23,8 +25,6 @@ RUN = "mlp_16m_64h-seed0"
 SOURCE = """
 import os, signal, sys
 from recipes import fashion_mnist_modular as recipe, long_runs, long_training
-
-pytestmark = [pytest.mark.slow, pytest.mark.line("2.21")]
 
 after_step = long_training._Loop.on_train_batch_end
 
