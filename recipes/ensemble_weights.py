@@ -3,6 +3,7 @@
 import dataclasses
 
 import ensemble_heads as eh
+import zoo
 from recipes.common import setting
 from recipes.experiment import TrainingSettings
 
@@ -39,3 +40,8 @@ class EnsembleSettings(TrainingSettings):
         if self.ensemble_weight is not None:
             return {"ensemble_loss": eh.losses.Ensembling(self.ensemble_weight)}
         return {"ensemble_loss": eh.losses.CoDistillation(self.distillation_weight)}
+
+
+def is_affected(model, name):
+    """Whether a row of the zoo depends on a setting: without heads, not on these."""
+    return name not in NAMES or isinstance(zoo.SPECS[model], zoo.MultiHeadSpec)

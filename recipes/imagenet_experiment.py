@@ -4,7 +4,6 @@ A recipe subclasses `ImageNetExperiment` and `ImageNetSettings` with its models 
 losses.
 """
 
-import contextlib
 import dataclasses
 import sys
 
@@ -15,7 +14,7 @@ from datasets import (
     shard_files,
     synthetic_imagenet,
 )
-from recipes import folders
+from recipes import data_errors, folders
 from recipes.classification import MomentumSettings, TopFiveExperiment
 from recipes.common import setting
 
@@ -58,7 +57,6 @@ class ImageNetExperiment(TopFiveExperiment):
 
     title = "ImageNet"
     reads_shares = True
-    scale_settings = (*TopFiveExperiment.scale_settings, "steps")
     training_options = {}
     evaluation_options = {}
 
@@ -100,15 +98,8 @@ class ImageNetExperiment(TopFiveExperiment):
     def evaluation_examples(self, run):
         return run.settings.synthetic // _HELD_OUT if self._synthetic else None
 
-    @contextlib.contextmanager
     def clear_errors(self):
-        try:
-            with imagenet.clear_errors():
-                yield
-            if len(self._bad_records):
-                print(self._bad_records.summary())
-        except (imagenet.RecordError, FileNotFoundError, ImportError) as error:
-            sys.exit(str(error))
+        return data_errors.told_plainly(self._bad_records)
 
     def _load(self, run, split, batch_size, **options):
         settings = run.settings

@@ -132,8 +132,7 @@ class ImageNetResNet(ImageNetExperiment):
     name = "imagenet_resnet"
 
     def is_affected(self, model, name):
-        of_heads = name in ensemble_weights.NAMES
-        return not of_heads or isinstance(zoo.SPECS[model], zoo.MultiHeadSpec)
+        return ensemble_weights.is_affected(model, name)
 
     def build(self, run):
         settings, spec = run.settings, zoo.SPECS[run.model]

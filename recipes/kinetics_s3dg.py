@@ -20,7 +20,6 @@ two heads with lambda = 0 75.7 / 92.2, -0.5 75.8 / 92.1, mu = 2 75.9 / 92.3.
 Result: not measured.
 """
 
-import contextlib
 import csv
 import dataclasses
 import os
@@ -35,7 +34,7 @@ import numpy as np
 import zoo
 from datasets import kinetics
 from ensemble_heads.keras_api import keras
-from recipes import ensemble_weights, folders, long_runs
+from recipes import data_errors, ensemble_weights, folders, long_runs
 from recipes.classification import MomentumSettings, TopFiveExperiment
 from recipes.common import setting
 from recipes.ensemble_weights import EnsembleSettings
@@ -167,8 +166,7 @@ class KineticsS3DG(TopFiveExperiment):
         settings.require("data_dir", some, rule)
 
     def is_affected(self, model, name):
-        of_heads = name in ensemble_weights.NAMES
-        return not of_heads or isinstance(zoo.SPECS[model], zoo.MultiHeadSpec)
+        return ensemble_weights.is_affected(model, name)
 
     def build(self, run):
         settings, spec = run.settings, zoo.SPECS[run.model]
@@ -236,15 +234,8 @@ class KineticsS3DG(TopFiveExperiment):
                 seen[-1].append(row)
         return _write(path, videos)
 
-    @contextlib.contextmanager
     def clear_errors(self):
-        try:
-            with kinetics.clear_errors():
-                yield
-            if len(self._bad_records) or self._bad_records.used:
-                print(self._bad_records.summary())
-        except (kinetics.RecordError, FileNotFoundError, ImportError) as error:
-            sys.exit(str(error))
+        return data_errors.told_plainly(self._bad_records)
 
     def _evaluated(self, run, **options):
         annotations = run.settings.evaluation_annotations or None

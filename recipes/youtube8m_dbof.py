@@ -19,7 +19,6 @@ lambda = 0, 88.35 % with lambda = -0.5, 88.36 % with mu = 2; mAP 59.65, 60.06, 6
 Result: on the real data set not measured; preset smoke in docs/youtube8m.md.
 """
 
-import contextlib
 import os
 import sys
 from pathlib import Path
@@ -31,7 +30,7 @@ import ensemble_heads as eh
 import zoo
 from datasets import drawn_frames, shard_files, synthetic, youtube8m
 from ensemble_heads.keras_api import keras
-from recipes import ensemble_weights, folders, long_runs, youtube8m_output
+from recipes import data_errors, ensemble_weights, folders, long_runs, youtube8m_output
 from recipes.experiment import Examples, Experiment, Measure
 from recipes.youtube8m_settings import PRESETS
 from zoo import frame_inputs
@@ -177,15 +176,8 @@ class YouTube8M(Experiment):
         features = run.settings.features if self._takes_frames(run) else None
         return youtube8m_output.export(model, path, features, run.settings.max_frames)
 
-    @contextlib.contextmanager
     def clear_errors(self):
-        try:
-            with youtube8m.clear_errors():
-                yield
-            if len(self._bad_records):
-                print(self._bad_records.summary())
-        except (youtube8m.RecordError, FileNotFoundError, ImportError) as error:
-            sys.exit(str(error))
+        return data_errors.told_plainly(self._bad_records)
 
     def _spec(self, run):
         """The model's row of the zoo with the settings' sizes."""
