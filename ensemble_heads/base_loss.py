@@ -1,5 +1,7 @@
 """What a base loss l(g, p) is."""
 
+import tensorflow as tf
+
 from ensemble_heads.target_shapes import match_dense
 
 
@@ -59,6 +61,14 @@ class BaseLoss:
     def mask(self, target, prediction):
         """Bool tensor of the positions that count, or None for all."""
         return None
+
+    def log_partition_factor(self, target, prediction):
+        """What the log partition A(z) of an example is multiplied by, or None for 1.
+
+        Of a `family` alone. A categorical target that does not sum to 1 has its sum.
+        """
+        mask = self.mask(target, prediction)
+        return None if mask is None else tf.cast(mask, prediction.logits.dtype)
 
     def counted(self, target, prediction):
         """`mask` and the model's own mask of an `EnsemblePrediction`, or None."""

@@ -53,12 +53,7 @@ class CrossEntropy(BaseLoss):
         logits = self.logits(prediction)
         if self.sparse:
             return self._sparse(target, logits)
-        target = tf.cast(target, logits.dtype)
-        if self.label_smoothing:
-            classes = 2 if self.link == "sigmoid" else tf.shape(logits)[-1]
-            share = self.label_smoothing / tf.cast(classes, logits.dtype)
-            target = target * (1.0 - self.label_smoothing) + share
-        return self._dense(target, logits)
+        return self._dense(self._smoothed(target, logits), logits)
 
     def distillation(self, teacher, student):
         soft = Prediction(self.logits(teacher), self.link).probabilities
@@ -75,11 +70,25 @@ class CrossEntropy(BaseLoss):
             return None
         return tf.not_equal(self.match(target, prediction), self.ignore_class)
 
+    def log_partition_factor(self, target, prediction):
+        if self.sparse or self.link == "sigmoid":
+            return super().log_partition_factor(target, prediction)
+        target = self.match(target, prediction)
+        return tf.reduce_sum(self._smoothed(target, prediction.logits), axis=-1)
+
     def logits(self, prediction):
         """The logits of a `Prediction` under this loss' own link."""
         if prediction.link == self.link or self.from_logits:
             return prediction.logits
         return Prediction.from_values(prediction.values, self.link).logits
+
+    def _smoothed(self, target, logits):
+        target = tf.cast(target, logits.dtype)
+        if not self.label_smoothing:
+            return target
+        classes = 2 if self.link == "sigmoid" else tf.shape(logits)[-1]
+        share = self.label_smoothing / tf.cast(classes, logits.dtype)
+        return target * (1.0 - self.label_smoothing) + share
 
     def _sparse(self, labels, logits):
         counted = None

@@ -23,12 +23,25 @@ def derived_seed(seed, *place):
     return zlib.crc32("/".join(map(str, (seed, *place))).encode()) & 0x7FFFFFFF
 
 
-def draws_of(graph, seed, names):
+def places(graph):
+    """{name of a node: number of the first so named}.
+
+    Draws follow from these and not from names, since Keras numbers names that it
+    gives itself on from model to model.
+    """
+    found = {}
+    for number, node in enumerate(graph.nodes):
+        found.setdefault(node.name, number)
+    return found
+
+
+def draws_of(graph, seed, names, places):
     """The seeds with which copies of these names draw their weights.
 
     Args:
         graph: `Graph` of one such copy.
         seed: int, names: list of str, as for `Copy`.
+        places: {name of a node: number} of the graph that is copied.
 
     Returns:
         {layer name: {key of an initializer: list of a seed for each name}}.
@@ -38,7 +51,10 @@ def draws_of(graph, seed, names):
         if not getattr(node.layer, "weights", None):
             continue
         draws[node.name] = {
-            key: [derived_seed(seed, name, node.name, key, "config") for name in names]
+            key: [
+                derived_seed(seed, name, places[node.name], key, "config")
+                for name in names
+            ]
             for key, value in config_of(node.layer).items()
             if isinstance(value, dict) and "seed" in value.get("config", {})
         }
@@ -71,6 +87,7 @@ class Copy:
         """
         self._name, self._seed, self._trace = name, seed, trace
         self._values, self._entries = values, entries or {}
+        self._places = places(graph)
         self.layers = {}
         with keras_api.seeded(derived_seed(seed, name)):
             self.model = graph.build(
@@ -91,7 +108,7 @@ class Copy:
             changes = {path[-1]: value for path, value in changes.items()}
             new = clone_layer(layer, name, **changes)
         else:
-            place = (self._seed, self._name, name)
+            place = (self._seed, self._name, self._places[name])
             config = _with_seeds(config_of(layer), place, _is_composite(layer))
             for path, value in changes.items():
                 _put(config, path, value)

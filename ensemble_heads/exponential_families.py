@@ -2,7 +2,8 @@
 
 The negative log-likelihood of a natural parameter z is A(z) - <T(g), z>, up to what
 does not depend on z. Of N heads with the mean parameter z, the mean loss less the loss
-of the mean is therefore 1 / N sum_i A(z_i) - A(z), whatever the target. It is the mean
+of the mean is therefore 1 / N sum_i A(z_i) - A(z), whatever the target (a categorical
+one that does not sum to 1 multiplies A by its sum). It is the mean
 divergence of the heads from the mean, their ambiguity (Webb et al. 2019,
 arXiv:1902.04422, equation 6).
 """

@@ -1,7 +1,9 @@
 """Models as SavedModels that need neither this package nor Keras to be loaded."""
 
+import keyword
 import operator
 import os
+import re
 import shutil
 import tempfile
 
@@ -15,7 +17,7 @@ def export(model, directory, heads=None, fold_batch_norm=True):
     """Writes a model as a SavedModel for serving.
 
     Signatures, each for any batch size, with the names of the model's inputs and
-    outputs:
+    outputs (inputs as Python can name them: `my-input` is served as `my_input`):
 
     * `serving_default`: what `model` predicts; of a multi-headed model, the ensemble.
     * `heads`: of a multi-headed model only, what every head says, `[batch, heads, …]`.
@@ -103,7 +105,7 @@ def model_of_heads(model, heads):
 def _signatures(model):
     """{name of signature: concrete function}."""
     specs = model_inputs.input_specs(model)
-    names = _unique(_input_names(specs))
+    names = _unique([_identifier(name) for name in _input_names(specs)])
     outputs = _output_names(model)
 
     def infer(inputs):
@@ -152,6 +154,14 @@ def _input_names(specs):
     if isinstance(specs, dict):
         return sorted(specs)  # the order of tf.nest
     return [spec.name for spec in tf.nest.flatten(specs)]
+
+
+def _identifier(name):
+    """A name that the arguments of a signature can have."""
+    name = re.sub(r"\W", "_", name, flags=re.ASCII)
+    if not name[:1].isalpha():  # TensorFlow takes no underscore in front either
+        name = f"input_{name}"
+    return f"{name}_" if keyword.iskeyword(name) else name
 
 
 def _output_names(model):

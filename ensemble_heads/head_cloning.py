@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from ensemble_heads import graph, weight_transfer, widths
 from ensemble_heads.branching import cut_at_forks
-from ensemble_heads.cloning import Copy, draws_of, new_seed
+from ensemble_heads.cloning import Copy, draws_of, new_seed, places
 from ensemble_heads.forking import take_off_activations
 from ensemble_heads.head_layouts import (
     HeadTree,
@@ -131,7 +131,8 @@ class HeadCloner:
 
         def make_stack():  # of the first head, for hundreds take long to be made
             first = make(0)
-            draws = draws_of(graph.read(first), self.seed, names)
+            known = places(parts[0].graph)
+            draws = draws_of(graph.read(first), self.seed, names, known)
             return StackedHeads(first, len(names), draws, name="layout")
 
         if is_tree:

@@ -164,11 +164,13 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
         Stacked heads are copied instead, with the present values.
 
         Args:
-            indices: list of int, without repetition, in the order wanted.
+            indices: list of int, without repetition, in the order wanted. One alone
+                needs no ensembler, and loses one with weights, such as ONE's gate.
 
         Raises:
-            ValueError: no or repeated or unknown indices, or an ensembler with
-                weights, which were trained for all heads together.
+            ValueError: no or repeated or unknown indices, or several heads, but not
+                all, under an ensembler with weights, which were trained for all of
+                them together.
         """
         indices = [indices] if isinstance(indices, int) else list(indices)
         indices = self._check_indices(indices)
@@ -178,16 +180,20 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
                 f"Received: indices={indices}"
             )
         everything = indices == list(range(self.num_heads))
+        ensembler = self.ensembler
         if not everything and any(e.weights for e in self.flat_ensemblers()):
-            raise ValueError(
-                "`select_heads` must keep all heads, in order, when the ensembler has "
-                "weights: they were made for all of them together. "
-                f"Received: indices={indices}"
-            )
-        return self.with_parts(layout=self.wrapper.layout.select(indices))
+            if len(indices) > 1:
+                raise ValueError(
+                    "`indices` must name all heads, in order, or one, when the "
+                    "ensembler has weights: they were made for all heads together. "
+                    f"Received: indices={indices}"
+                )
+            ensembler = "mean"
+        layout = self.wrapper.layout.select(indices)
+        return self.with_parts(layout=layout, ensembler=ensembler)
 
-    def with_parts(self, trunk=None, layout=None):
-        """A model of the same kind with another trunk or another layout of heads.
+    def with_parts(self, trunk=None, layout=None, ensembler=None):
+        """A model of the same kind with another trunk, layout of heads or ensembler.
 
         It is not compiled; the parts that are not replaced are shared.
         """
@@ -197,7 +203,7 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
         return MultiHeadModel(
             trunk or self.trunk,
             wrapper,
-            self.ensembler,
+            ensembler or self.ensembler,
             self.links,
             self.width_multiplier,
             name=self.name,

@@ -91,10 +91,15 @@ class EnsemblePrediction:
         step: integer scalar, how many steps the optimizer has made; None outside of
             training and evaluation.
         observed: what the loss has made of the inputs (`EnsembleLoss.observe`).
+        weights: sample weights of this output as they were given, or None.
+        chosen: what the loss has made of all outputs together, or None
+            (`EnsembleLoss.look_at_outputs`).
     """
 
     step = None
     observed = None
+    weights = None
+    chosen = None
 
     def __init__(self, heads, ensemble, parametric=False, mask=None):
         self.heads = heads

@@ -56,6 +56,18 @@ def match_sparse(loss, target, prediction):
     )
 
 
+def left_aligned(tensor, values):
+    """A tensor reshaped so that its axes are the first ones of `values`.
+
+    A last axis of 1 that `values` does not have is dropped, as Keras does.
+    """
+    if tensor.shape.rank == values.shape.rank + 1 and tensor.shape[-1] == 1:
+        return tensor[..., 0]
+    for _ in range(values.shape.rank - tensor.shape.rank):
+        tensor = tensor[..., tf.newaxis]
+    return tensor
+
+
 def _are_class_numbers(target, shape):
     """Whether `target` is `shape` without its last axis, or with a last axis of 1."""
     if target.rank is not None and target.rank == shape.rank and target[-1] == 1:

@@ -5,6 +5,7 @@ import tensorflow as tf
 from ensemble_heads import base_losses, input_checks, losses
 from ensemble_heads.keras_api import keras
 from ensemble_heads.metric_sets import MetricSet
+from ensemble_heads.target_shapes import left_aligned
 
 
 class TrainingPlan:
@@ -114,7 +115,7 @@ class TrainingPlan:
             {position of an output: scalar} for those that have a loss and targets;
             means over the batch of this replica, or sums where the base loss sums.
         """
-        results = {}
+        parts = {}
         for i, base in enumerate(self.base_losses):
             if base is None or targets[i] is None:
                 continue
@@ -125,14 +126,21 @@ class TrainingPlan:
                 target = input_checks.assert_labels(
                     base, target, prediction.ensemble, name
                 )
-            values = self.ensemble_loss(base, target, prediction)
-            mask = base.counted(target, prediction)
-            results[i] = reduce_losses(values, weights[i], mask, base.reduction)
-        if not results:
+            prediction.weights = weights[i]
+            parts[i] = base, target, prediction
+        if not parts:
             raise ValueError(
                 "`loss` must be given to `compile` before training or evaluating. "
                 "Received: loss=None"
             )
+        self.ensemble_loss.look_at_outputs(
+            [(*part, self.loss_weights[i]) for i, part in parts.items()]
+        )
+        results = {}
+        for i, (base, target, prediction) in parts.items():
+            values = self.ensemble_loss(base, target, prediction)
+            mask = base.counted(target, prediction)
+            results[i] = reduce_losses(values, weights[i], mask, base.reduction)
         return results
 
     def total(self, values):
@@ -166,12 +174,12 @@ def reduce_losses(values, weights, mask, reduction):
         Scalar.
     """
     counted = tf.ones_like(values) if mask is None else tf.cast(mask, values.dtype)
-    counted = tf.broadcast_to(_left_aligned(counted, values), tf.shape(values))
+    counted = tf.broadcast_to(left_aligned(counted, values), tf.shape(values))
     if mask is not None:
         values = tf.where(counted > 0, values, 0.0)
     weighting = counted
     if weights is not None:
-        weighting *= _left_aligned(tf.cast(weights, values.dtype), values)
+        weighting *= left_aligned(tf.cast(weights, values.dtype), values)
     total = tf.reduce_sum(values * weighting)
     if reduction == "sum":
         return total * tf.distribute.get_strategy().num_replicas_in_sync
@@ -179,15 +187,6 @@ def reduce_losses(values, weights, mask, reduction):
     return tf.math.divide_no_nan(
         total, tf.reduce_sum(weighting if by_weight else counted)
     )
-
-
-def _left_aligned(tensor, values):
-    """Reshaped so that its axes are the first ones of `values`."""
-    if tensor.shape.rank == values.shape.rank + 1 and tensor.shape[-1] == 1:
-        return tensor[..., 0]
-    for _ in range(values.shape.rank - tensor.shape.rank):
-        tensor = tensor[..., tf.newaxis]
-    return tensor
 
 
 def _loss_weights(outputs, loss_weights):

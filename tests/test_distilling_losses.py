@@ -270,6 +270,16 @@ def test_arguments():
         model.compile("sgd", SPARSE, ensemble_loss=eh.losses.MutualLearning())
 
 
+@pytest.mark.parametrize("raw", [False, True])
+def test_a_teacher_in_another_form(raw):
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=raw)
+    outputs = single(activation="linear" if raw else "softmax")
+    model = eh.multi_head(outputs, outputs.input.name, num_heads=2)
+    teacher = single(activation="softmax" if raw else "linear")
+    with pytest.raises(ValueError, match="`teacher` must predict in the form"):
+        model.compile("sgd", loss, ensemble_loss=eh.losses.Distillation(teacher))
+
+
 def test_a_teacher_with_other_classes():
     model = small_models.dense_model(2)
     x, y = small_models.classification_data()

@@ -132,6 +132,29 @@ def test_loads_without_this_package(tmp_path, run_python, model):
         close(loaded["heads"], model.head_predictions(images()))
 
 
+def test_one_branch_of_a_gated_ensemble(tmp_path):
+    gate = eh.ensemblers.Gated()
+    model = eh.multi_head(make_single(), "stem_out", 3, ensembler=gate)
+    served = signatures(eh.export(model, tmp_path / "one", heads=[1]))
+    x = images()
+    got = served["serving_default"](image=tf.constant(x))["scores"]
+    close(got, np.array(model.head_predictions(x))[:, 1])
+    with pytest.raises(ValueError, match="`indices` must name all heads, .* or one"):
+        eh.export(model, tmp_path / "two", heads=[0, 1])
+
+
+@pytest.mark.parametrize(
+    "name, served_as",
+    [("my-input", "my_input"), ("1a", "input_1a"), ("class", "class_")],
+)
+def test_inputs_with_names_that_no_argument_can_have(tmp_path, name, served_as):
+    inputs = keras.Input((3,), name=name)
+    plain = keras.Model(inputs, layers.Dense(2, name="scores")(inputs))
+    served = signatures(eh.export(plain, tmp_path / "plain"))["serving_default"]
+    x = np.random.normal(size=(2, 3)).astype("float32")
+    close(served(**{served_as: tf.constant(x)})["scores"], plain(x))
+
+
 @pytest.mark.parametrize("heads", [1, [2, 0]])
 def test_some_heads(tmp_path, model, heads):
     served = signatures(eh.export(model, tmp_path / "some", heads=heads))

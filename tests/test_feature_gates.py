@@ -356,6 +356,6 @@ def test_trunk_that_gives_several_tensors(gate, kind):
 @every_gate
 def test_gate_belongs_to_all_heads_together(gate):
     _, model = image_model(ensembler=gate())
-    with pytest.raises(ValueError, match="must keep all heads.*has weights"):
+    with pytest.raises(ValueError, match="must name all heads.*has weights"):
         model.select_heads([0, 2])
     assert model.select_heads([0, 1, 2]).ensembler is model.ensembler

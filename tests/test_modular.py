@@ -101,10 +101,21 @@ def test_gaussian_case_is_negative_correlation_learning():
     npt.assert_allclose(gradient, 2 / CLASSES / HEADS * expected, rtol=1e-4, atol=1e-6)
 
 
-@families
-def test_n_times_it_is_the_ensembling_loss_of_the_mean_logits(family):
-    base, link, kind, *_ = FAMILIES[family]
+SMOOTHED = keras.losses.CategoricalCrossentropy(label_smoothing=0.1)
+
+
+@pytest.mark.parametrize(
+    "base, link, kind",
+    [
+        *(FAMILIES[family][:3] for family in FAMILIES),
+        # Targets that do not sum to 1, some to 0.
+        ("categorical_crossentropy", "softmax", "multi_hot"),
+        (SMOOTHED, "softmax", "multi_hot"),
+    ],
+)
+def test_n_times_it_is_the_ensembling_loss_of_the_mean_logits(base, link, kind):
     z, target = loss_checks.draw_logits(), loss_checks.draw_target(kind)
+    target[0] *= kind != "multi_hot"
     pair = eh.losses.Modular(0.4), eh.losses.Ensembling(0.4)
     one, other = (
         loss_checks.value_and_gradient(loss, base, target, z, link) for loss in pair

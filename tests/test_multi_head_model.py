@@ -350,10 +350,19 @@ def test_unknown_heads():
     for indices in ([], [0, 0], [1, -1]):
         with pytest.raises(ValueError, match="at least one head, and each only once"):
             model.select_heads(indices)
-    own = dense_model(2, ensembler=Weighting())
-    with pytest.raises(ValueError, match="must keep all heads"):
-        own.select_heads([0])
-    assert own.select_heads([0, 1]).ensembler is own.ensembler
+    own = dense_model(3, ensembler=Weighting())
+    with pytest.raises(ValueError, match="must name all heads"):
+        own.select_heads([0, 1])
+    assert own.select_heads([0, 1, 2]).ensembler is own.ensembler
+
+
+def test_one_head_alone_loses_the_weights_of_the_ensembler():
+    model = dense_model(3, ensembler=Weighting())
+    x, _ = small_models.classification_data(6)
+    one = model.select_heads([1])
+    assert not one.ensembler.weights
+    expected = np.array(model.head_predictions(x))[:, 1]
+    np.testing.assert_allclose(one.predict(x, verbose=0), expected, atol=1e-6)
 
 
 def test_names_of_outputs_are_checked():

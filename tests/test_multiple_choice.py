@@ -140,6 +140,45 @@ def test_sample_weights_weigh_the_chosen_loss():
     npt.assert_allclose(got, expected, rtol=1e-5)
 
 
+def test_positions_without_weight_choose_nothing():
+    steps = keras.Input((5, small_models.FEATURES))
+    x = keras.layers.Dense(6, name="shared")(steps)
+    single = keras.Model(steps, keras.layers.Dense(4, activation="softmax")(x))
+    model = eh.multi_head(single, "shared", num_heads=3, seed=3)
+    model.compile("sgd", SPARSE, ensemble_loss=eh.losses.MultipleChoice(1))
+    x = np.random.normal(size=(20, 5, small_models.FEATURES))
+    labels = np.random.randint(0, 4, (20, 5))
+    weights = np.tile([0.5, 2.0, 1.0, 0.0, 0.0], (20, 1))
+    p = np.array(model.head_predictions(x))
+    own = -np.log(np.take_along_axis(p, labels[:, None, :, None], -1)[..., 0])
+    expected = (own * weights[:, None]).sum(2).min(1).sum() / labels.size
+    got = model.evaluate(x, labels, sample_weight=weights, verbose=0)
+    npt.assert_allclose(got, expected, rtol=1e-5)
+
+
+def test_heads_are_chosen_by_all_outputs_together():
+    inputs = keras.Input((small_models.FEATURES,))
+    x = keras.layers.Dense(6, name="shared")(inputs)
+    outputs = [keras.layers.Dense(1, name="a")(x), keras.layers.Dense(3, name="b")(x)]
+    model = eh.multi_head(keras.Model(inputs, outputs), "shared", 3, seed=3)
+    x = np.random.normal(size=(20, small_models.FEATURES))
+    a, b = np.random.normal(size=(20, 1)), np.random.randint(0, 3, 20)
+    model.compile(
+        "sgd",
+        ["mse", keras.losses.SparseCategoricalCrossentropy(from_logits=True)],
+        loss_weights=[1.0, 2.0],
+        ensemble_loss=eh.losses.MultipleChoice(1),
+    )
+    of_a, of_b = map(np.array, model.head_predictions(x))
+    of_a = (of_a[..., 0] - a) ** 2
+    of_b = -np.log(numpy_losses.softmax(of_b)[np.arange(20), :, b])
+    apart = (of_a.min(1) + 2 * of_b.min(1)).mean()
+    together = (of_a + 2 * of_b).min(1).mean()
+    assert together > apart + 0.01
+    got = model.evaluate(x, [a, b], verbose=0, return_dict=True)
+    npt.assert_allclose(got["loss"], together, rtol=1e-5)
+
+
 # ---- Training
 
 

@@ -164,6 +164,20 @@ def test_the_same_seed_gives_the_same_model():
     assert any((a != b).any() for a, b in zip(draw(3), draw(4), strict=True))
 
 
+@pytest.mark.parametrize("execution", ["separate", "stacked"])
+def test_draws_do_not_follow_names_that_keras_makes_up(execution):
+    def draw():
+        inputs = keras.Input((3,))
+        shared = layers.Dense(6, name="shared")(inputs)
+        single = keras.Model(inputs, layers.Dense(2)(layers.Dense(5)(shared)))
+        model = eh.multi_head(single, "shared", seed=3, execution=execution)
+        assert any("dense" in layer.name for layer in model.heads[0].layers)
+        return model.wrapper.get_weights()
+
+    for a, b in zip(draw(), draw(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_a_global_seed_makes_the_default_draw_reproducible():
     def draw():
         keras.utils.set_random_seed(11)

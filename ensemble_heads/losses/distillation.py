@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from ensemble_heads import model_inputs
+from ensemble_heads import forking, graph, model_inputs
 from ensemble_heads.keras_api import register
 from ensemble_heads.losses.divergence import (
     check_temperature,
@@ -30,8 +30,8 @@ class Distillation(LossOfHeads):
 
     Raises:
         ValueError: an argument out of its range; in `compile`, a base loss that is no
-            cross entropy, or a teacher with another output; in training, one with
-            several others, or none.
+            cross entropy, or a teacher with another output or in another form; in
+            training, one with several others, or none.
 
     References:
         Hinton, Vinyals & Dean 2015, arXiv:1503.02531.
@@ -56,6 +56,7 @@ class Distillation(LossOfHeads):
         outputs = getattr(self.teacher, "outputs", None) or []  # of functional models
         if len(outputs) == 1:
             _check_shape(outputs[0].shape, output.shape)
+            _check_form(self.teacher, output.base_loss)
 
     def observe(self, inputs, outputs, training):
         if self.teacher is None:
@@ -88,6 +89,26 @@ class Distillation(LossOfHeads):
         _check_shape(values.shape, prediction.ensemble.logits.shape)
         form = "logits" if base_loss.from_logits else "probabilities"
         return Prediction.from_values(values, base_loss.link, form)
+
+
+def _check_form(teacher, base_loss):
+    """Refuses logits for probabilities, and the other way, where the graph tells."""
+    if not graph.is_functional(teacher):
+        return
+    read = graph.read(teacher)
+    _, (link,), _ = forking.take_off_activations(read)
+    last = read.producer(*graph.tensors_in(read.outputs))
+    raw = link == "linear" and hasattr(getattr(last, "layer", None), "kernel")
+    if base_loss.from_logits and link != "linear":
+        has, wanted = f"a {link} output", "logits, as the loss has from_logits=True"
+    elif raw and not base_loss.from_logits:
+        has, wanted = "a raw output", "probabilities, or the loss be from_logits=True"
+    else:
+        return
+    raise ValueError(
+        f"`teacher` must predict in the form that `loss` {base_loss.name} expects: "
+        f"{wanted}. Received: a teacher with {has}"
+    )
 
 
 def _check_shape(shape, ours):

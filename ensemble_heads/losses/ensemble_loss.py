@@ -110,6 +110,15 @@ class EnsembleLoss:
         """
         return None
 
+    def look_at_outputs(self, parts):
+        """Looks at all outputs of a batch together, before `call` gets each alone.
+
+        Args:
+            parts: list of `(base_loss, target, prediction, loss_weight)`, for every
+                output that has a loss and targets; what is found is left in the
+                predictions as `prediction.chosen`.
+        """
+
     def ensembler_gradient(self, num_heads):
         """Factor on the gradient from a parametric ensembler into the heads, or None.
 

@@ -94,9 +94,9 @@ class Modular(EnsembleLoss):
         total = base_loss(target, mean)
         if self.coupling == 1.0:  # 0 times infinity would be NaN.
             return total
-        mask = base_loss.mask(target, mean)
-        if mask is not None:
-            apart = tf.where(mask, apart, 0.0)
+        factor = base_loss.log_partition_factor(target, mean)
+        if factor is not None:
+            apart = tf.math.multiply_no_nan(apart, factor)
         return total + (1.0 - self.coupling) * tf.cast(apart, total.dtype)
 
     def get_config(self):

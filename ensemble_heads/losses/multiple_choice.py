@@ -6,6 +6,7 @@ from ensemble_heads.keras_api import register
 from ensemble_heads.losses.ensemble_loss import integer_at_least, number_at_least
 from ensemble_heads.losses.loss_of_heads import LossOfHeads
 from ensemble_heads.losses.random_numbers import check_seed, numbers_in_step, uniform
+from ensemble_heads.target_shapes import left_aligned
 
 
 @register
@@ -17,7 +18,8 @@ class MultipleChoice(LossOfHeads):
     labels among themselves; at k = N and w = 0 every head learns for itself.
 
     The heads are chosen for an example as a whole: where the base loss gives a value
-    per position, by the sum over the positions that count. Ties are broken at random,
+    per position, by the sum over the positions that count, with their sample weights;
+    of several outputs, by the total with its `loss_weights`. Ties are broken at random,
     by numbers that follow from the seed and the optimizer's step alone, so that a run
     can be repeated and resumed.
 
@@ -53,10 +55,26 @@ class MultipleChoice(LossOfHeads):
                 f"{output.num_heads}. Received: num_choices={self.num_choices}"
             )
 
+    def look_at_outputs(self, parts):
+        if len(parts) == 1:
+            return
+        costs = [
+            loss_weight * self._costs(base_loss, target, prediction)
+            for base_loss, target, prediction, loss_weight in parts
+            if loss_weight  # 0 times infinity would be NaN
+        ]
+        predictions = [prediction for _, _, prediction, _ in parts]
+        if costs:
+            chosen = self._choose(tf.add_n(costs), predictions[0].step)
+            for prediction in predictions:
+                prediction.chosen = chosen
+
     def of_heads(self, base_loss, target, prediction):
         losses = self.head_losses(base_loss, target, prediction)
-        counted = base_loss.counted(target, prediction)
-        chosen = self._choose(_per_example(losses, counted), prediction.step)
+        chosen = prediction.chosen
+        if chosen is None:
+            costs = self._costs(base_loss, target, prediction)
+            chosen = self._choose(costs, prediction.step)
         chosen = _expand(chosen, losses.shape.rank)
         total = tf.reduce_sum(tf.where(chosen, losses, 0.0), axis=1)
         if self.independent_weight:
@@ -70,6 +88,22 @@ class MultipleChoice(LossOfHeads):
             "seed": self.seed,
         }
 
+    def _costs(self, base_loss, target, prediction):
+        """What every head costs on every example, `[batch, heads]`."""
+        losses = self.head_losses(base_loss, target, prediction)
+        counted = base_loss.counted(target, prediction)
+        if counted is not None:
+            counted = _expand(counted[:, tf.newaxis], losses.shape.rank)
+            losses = tf.where(counted, losses, 0.0)
+        if prediction.weights is not None:
+            weights = tf.cast(prediction.weights, losses.dtype)
+            weights = left_aligned(weights, losses[:, 0])[:, tf.newaxis]
+            # A weight of 0 leaves out infinities as well.
+            shape = tf.shape(losses)
+            losses = tf.math.multiply_no_nan(losses, tf.broadcast_to(weights, shape))
+        reduce = tf.reduce_sum if base_loss.reduction == "sum" else tf.reduce_mean
+        return reduce(losses, axis=list(range(2, losses.shape.rank)))
+
     def _choose(self, losses, step):
         """The k lowest of every row of `[batch, heads]`, as bool of that shape."""
         count = losses.shape[1]
@@ -81,14 +115,6 @@ class MultipleChoice(LossOfHeads):
         best = tf.math.top_k(-shuffled, self.num_choices).indices
         heads = tf.gather(order, best, batch_dims=1)
         return tf.reduce_any(tf.one_hot(heads, count, True, False), axis=1)
-
-
-def _per_example(losses, counted):
-    """Sums `[batch, heads, …]` over the positions that count: `[batch, heads]`."""
-    if counted is not None:
-        counted = _expand(counted[:, tf.newaxis], losses.shape.rank)
-        losses = tf.where(counted, losses, 0.0)
-    return tf.reduce_sum(losses, axis=list(range(2, losses.shape.rank)))
 
 
 def _expand(tensor, rank):
