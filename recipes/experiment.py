@@ -90,6 +90,8 @@ class Experiment:
         reads_shares: bool, whether `training_data` gives only the rows of each global
             batch that are this worker's, by `share`; else it gives whole batches.
         share: (number of this worker, of how many), set before data are asked for.
+        fills_batches: bool, whether all metrics of the evaluation are by sample weight,
+            so that batches can be filled up to one size.
     """
 
     name = None
@@ -102,6 +104,7 @@ class Experiment:
     notes = "."
     reads_shares = False
     share = (0, 1)
+    fills_batches = False
     scale_settings = (
         *("models", "seeds", "evaluation_batch_size", "strategy", "jit_compile"),
         *("log_every", "checkpoint_every", "evaluate_every", "worker_timeout"),
@@ -152,6 +155,19 @@ class Experiment:
         """
         return None
 
+    def views(self, run):
+        """How many views an example has of which `evaluate` averages predictions."""
+        return 1
+
+    def view_data(self, run, batch_size):
+        """Where there are several, `tf.data.Dataset` of `([batch, views, …], labels)`.
+
+        Args:
+            run: `Run`.
+            batch_size: int, examples.
+        """
+        raise NotImplementedError
+
     def sizes(self, model):
         """{name: number} of a model's sizes, for the table."""
         profile = eh.profile(model)
@@ -193,14 +209,17 @@ def evaluation_copy(model):
 
 @keras.saving.register_keras_serializable(package="recipes")
 class Examples(keras.metrics.Metric):
-    """Counts the examples that an evaluation sees."""
+    """Counts the examples that an evaluation sees, those of weight 0 left out."""
 
     def __init__(self, name="examples", **kwargs):
         super().__init__(name=name, **kwargs)
         self.count = self.add_weight(name="count", initializer="zeros")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        self.count.assign_add(tf.cast(tf.shape(y_true)[0], self.count.dtype))
+        count = tf.shape(y_true)[0]
+        if sample_weight is not None:
+            count = tf.math.count_nonzero(sample_weight)
+        self.count.assign_add(tf.cast(count, self.count.dtype))
 
     def result(self):
         return self.count
