@@ -68,9 +68,7 @@ class Settings(common.Settings):
 
     def __post_init__(self):
         super().__post_init__()
-        self.require(
-            "split", self.split in kinetics.SPLITS, f"be one of {kinetics.SPLITS}"
-        )
+        self.require_among(kinetics.SPLITS, "split")
         self.require_at_least(1, "num_classes", "short_side", "shard_size", "jobs")
         self.require_at_least(0, "seed")
         self.require("quality", 1 <= self.quality <= 95, "be from 1 to 95")

@@ -49,12 +49,10 @@ class TrainingSettings(common.Settings):
         for name in ("checkpoint_every", "evaluate_every"):
             fits = getattr(self, name) % self.log_every == 0
             self.require(name, fits, f"be a multiple of log_every={self.log_every}")
-        known = self.strategy in strategies.NAMES
-        self.require("strategy", known, f"be one of {', '.join(strategies.NAMES)}")
+        self.require_among(strategies.NAMES, "strategy")
         self.require("worker_timeout", self.worker_timeout > 0, "be above 0")
         policies = ("float32", "mixed_bfloat16", "mixed_float16")
-        known = self.precision in policies
-        self.require("precision", known, f"be one of {', '.join(policies)}")
+        self.require_among(policies, "precision")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,8 +44,7 @@ class ImageNetSettings(MomentumSettings):
         super().__post_init__()
         self.require_at_least(1, "num_classes", "image_size")
         self.require_at_least(0, "synthetic", "shuffle_buffer")
-        known = self.source in ("", *imagenet.SOURCES)
-        self.require("source", known, f"be one of {', '.join(imagenet.SOURCES)}")
+        self.require_among(("", *imagenet.SOURCES), "source")
 
 
 class ImageNetExperiment(TopFiveExperiment):

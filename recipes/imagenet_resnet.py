@@ -78,11 +78,8 @@ class Config(EnsembleSettings, SteppedSettings, ImageNetSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        for model in self.models:
-            known = f"name models among {', '.join(MODELS)}"
-            self.require("models", model in MODELS, known)
-        known = self.optimizer in OPTIMIZERS
-        self.require("optimizer", known, f"be one of {', '.join(OPTIMIZERS)}")
+        self.require_among(MODELS, "models")
+        self.require_among(OPTIMIZERS, "optimizer")
         self.require("label_smoothing", 0 <= self.label_smoothing < 1, "be in [0, 1)")
         self.require_at_least(0, "weight_decay", "units")
 

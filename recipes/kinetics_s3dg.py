@@ -95,9 +95,7 @@ class Config(EnsembleSettings, MomentumSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        for model in self.models:
-            known = f"name models among {', '.join(MODELS)}"
-            self.require("models", model in MODELS, known)
+        self.require_among(MODELS, "models")
         self.require_at_least(1, "num_classes", "frames", "stride", "crop")
         self.require_at_least(1, "temporal_views", "spatial_views")
         self.require_at_least(0, "synthetic", "weight_decay", "blocks")
