@@ -131,13 +131,13 @@ PRESETS = {
     ),
     "smoke": Config(
         num_classes=3,
-        synthetic=24,
+        synthetic=60,
         frames=8,
         crop=32,
         short_sides=(32, 40),
         width=0.125,
         blocks=1,
-        batch_norm_momentum=0.9,
+        batch_norm_momentum=0.7,
         learning_rate=12.8,  # 0.05 for batches of 8
         steps=30,
         batch_size=8,

@@ -31,7 +31,9 @@ def test_the_smoke_preset_learns(workdir):
     folder = workdir / "s3dg_2heads-seed0"
     losses = losses_of(folder)
     assert np.isfinite(losses).all() and losses[-1] < 0.8 * losses[0]
-    assert result_of(folder)["metrics"]["examples"] == HELD_OUT
+    metrics = result_of(folder)["metrics"]
+    assert metrics["examples"] == HELD_OUT
+    assert metrics["accuracy"] >= 0.75  # by chance a third
 
 
 def test_evaluation_and_predictions_are_means_over_views(workdir):
