@@ -101,9 +101,9 @@ def convert_shard(shard, form, pool, ahead=4, advance=lambda: None):
 
     Returns:
         dict, what its JSON file holds: `"starts"` and `"bytes"` of the records, and
-        `"left_out"` and `"used_in_part"`, lists of `{"path", "reason"}`.
+        `"left_out"` and `"used"`, lists of `{"path", "reason"}`.
     """
-    told = {"starts": [], "bytes": 0, "left_out": [], "used_in_part": []}
+    told = {"starts": [], "bytes": 0, "left_out": [], "used": []}
     unfinished = _unfinished(shard.path)
     with tf.io.TFRecordWriter(str(unfinished)) as writer:
         for video, result in _in_order(shard.videos, form, pool, ahead):
@@ -115,7 +115,7 @@ def convert_shard(shard, form, pool, ahead=4, advance=lambda: None):
                 told["starts"].append(told["bytes"])
                 told["bytes"] += len(octets) + tfrecord_framing.FRAMING
                 if damage is not None:
-                    told["used_in_part"].append(_report(video, damage))
+                    told["used"].append(_report(video, damage))
             advance()
     _unfinished(shard.told).write_text(json.dumps(told), encoding="utf-8")
     os.replace(_unfinished(shard.told), shard.told)
@@ -127,7 +127,7 @@ def convert_video(path, label, class_name, form):
     """A video's record.
 
     Returns:
-        bytes, and the `RecordError` of a damaged video of which a part was kept.
+        bytes, and the `RecordError` of a damaged video that was kept, whole or in part.
 
     Raises:
         RecordError: it cannot be read.

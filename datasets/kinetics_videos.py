@@ -3,6 +3,10 @@
 A video is read twice. The first time its packets are only counted, which takes some
 milliseconds and tells when each frame is shown; the second time it is decoded, always
 to its end, so that whether it is damaged does not depend on which frames are wanted.
+
+Two things are damage. A file that breaks off or does not decode is an error, unless
+what comes before is asked for. Pictures that look smeared (smeared_pictures.py) are a
+guess at what happened before the file was written: they are used, and reported.
 """
 
 import collections
@@ -11,6 +15,7 @@ import heapq
 
 import numpy as np
 
+from datasets import smeared_pictures
 from datasets.record_errors import RecordError
 
 SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
@@ -51,7 +56,7 @@ def read(path, plan_of, use_damaged=False):
 
     Returns:
         The plan; the list of what `cut` returned; and the `RecordError` of a damaged
-        video that was used, or None.
+        video that was used, or of a smeared one, or None.
 
     Raises:
         RecordError: no video, one without frames, or a damaged one.
@@ -60,8 +65,9 @@ def read(path, plan_of, use_damaged=False):
     times, damage = scan(path)
     if damage is None:
         try:
-            plan = plan_of(times)
-            return plan, _pictures(_frames(path), path, plan), None
+            plan, smears = plan_of(times), []
+            cuts = _pictures(_watched(_frames(path), smears), path, plan)
+            return plan, cuts, _smear(path, smears)
         except _Damaged as error:
             damage = error.as_record_error()
     if not use_damaged:
@@ -117,6 +123,17 @@ class _Damaged(Exception):
 
 def _damage(path, said):
     text = f"`video` must be whole, as its file was written. Received: {said}"
+    return RecordError(path, None, "video", text)
+
+
+def _smear(path, times):
+    """`RecordError` of a video with smeared pictures at these times; None without."""
+    if not times:
+        return None
+    text = (
+        "`video` must show whole pictures. Received: one smeared over its lower part "
+        f"at {times[0]:.2f} seconds, as its source was damaged there."
+    )
     return RecordError(path, None, "video", text)
 
 
@@ -182,6 +199,14 @@ def _decoded(path, container, stream):
                 count += 1
     except av.error.FFmpegError as error:
         raise _Damaged(path, last, error.strerror) from None
+
+
+def _watched(frames, smears):
+    """The (seconds, frame) pairs; the times of smeared ones are put into a list."""
+    for time, frame in frames:
+        if smeared_pictures.is_smeared(smeared_pictures.luma_of(frame)):
+            smears.append(time)
+        yield time, frame
 
 
 def _frames_before_damage(path):

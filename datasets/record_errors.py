@@ -57,11 +57,11 @@ class BadRecords:
 
     Attributes:
         used: another `BadRecords`, of those that were not left out: what comes before
-            their damage was used, as the user asked for.
+            their damage was used, as the user asked for, or they only look damaged.
     """
 
     def __init__(self, of_used=False):
-        self._done = "Used a part of" if of_used else "Left out"
+        self._done = "Used, whole or in part," if of_used else "Left out"
         self.used = None if of_used else BadRecords(of_used=True)
         self._errors = {}
         self._logged = 0

@@ -25,6 +25,7 @@ def write_imagenet(
     *,
     num_classes=10,
     blocks=(15, 20),
+    **patterns,
 ):
     """Writes train-00000-of-00004 and so on. Same arguments, same bytes.
 
@@ -35,6 +36,7 @@ def write_imagenet(
         shards, examples_per_shard, num_classes: int >= 1.
         seed: int >= 0.
         blocks: (rows, columns) of 25 x 25 pixels; every second image is on its side.
+        **patterns: `contrast` and `noise` of `synthetic_images.make`.
 
     Returns:
         List of str, the paths.
@@ -44,7 +46,7 @@ def write_imagenet(
     total = shards * examples_per_shard
     shape = (max(blocks), max(blocks), 3)
     small, labels = synthetic_images.make(
-        shape, num_classes, total, part=part, seed=seed
+        shape, num_classes, total, part=part, seed=seed, **patterns
     )
     random = np.random.default_rng([seed, total, part == "train"])
     paths = []

@@ -66,9 +66,9 @@ class MetricSet:
     Args:
         outputs: `Outputs` of the model.
         num_heads: int.
-        metrics, weighted_metrics, head_metrics: as `compile` takes them. With
-            several outputs: a dict by output name, a list with an entry for each
-            output, or else a list that is meant for all of them.
+        metrics, weighted_metrics, head_metrics, weighted_head_metrics: as `compile`
+            takes them. With several outputs: a dict by output name, a list with an
+            entry for each output, or else a list that is meant for all of them.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class MetricSet:
         metrics=None,
         weighted_metrics=None,
         head_metrics=None,
+        weighted_head_metrics=None,
     ):
         self.outputs = outputs
         self.entries = []
@@ -85,6 +86,8 @@ class MetricSet:
         self._add("weighted_metrics", weighted_metrics, weighted=True)
         for head in range(num_heads):
             self._add("head_metrics", head_metrics, head=head)
+        for head in range(num_heads):
+            self._add("weighted_head_metrics", weighted_head_metrics, True, head)
 
     def results(self):
         """{name: current value}."""
@@ -106,7 +109,7 @@ class MetricSet:
             weight = weights[entry.output] if entry.weighted else None
             entry.update(target, prediction, weight, known)
 
-    def _add(self, argument, metrics, head=None, weighted=False):
+    def _add(self, argument, metrics, weighted=False, head=None):
         several = len(self.outputs) > 1
         for output, wanted in enumerate(_per_output(self.outputs, argument, metrics)):
             output_prefix = f"{self.outputs.names[output]}_" if several else ""

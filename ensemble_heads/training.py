@@ -31,6 +31,7 @@ class EnsembleTrainer:
         metrics=None,
         weighted_metrics=None,
         head_metrics=None,
+        weighted_head_metrics=None,
         gradient_accumulation_steps=1,
         run_eagerly=False,
         steps_per_execution=1,
@@ -56,6 +57,7 @@ class EnsembleTrainer:
             head_metrics: metrics of every single head, logged as
                 `head_0_accuracy`, `head_1_accuracy`, …; and of all heads together,
                 such as `eh.metrics.OracleAccuracy()`, logged once.
+            weighted_head_metrics: the same, but by sample weights.
             gradient_accumulation_steps: int >= 1, the optimizer makes one step for so
                 many batches, by the mean of their gradients: for batches of equal
                 size the step that all of them together would give. Metrics and batch
@@ -79,6 +81,7 @@ class EnsembleTrainer:
             "metrics": metrics,
             "weighted_metrics": weighted_metrics,
             "head_metrics": head_metrics,
+            "weighted_head_metrics": weighted_head_metrics,
         }
         count = integer_at_least(
             "gradient_accumulation_steps", gradient_accumulation_steps, 1

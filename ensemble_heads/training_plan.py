@@ -20,8 +20,8 @@ class TrainingPlan:
         num_heads: int.
         ensemblers: list of the ensembler layers, one per output.
         shapes: list of tuples, the shapes of one head's outputs.
-        loss, loss_weights, ensemble_loss, metrics, weighted_metrics, head_metrics:
-            as `compile` takes them.
+        loss, loss_weights, ensemble_loss: as `compile` takes them.
+        metrics, weighted_metrics, head_metrics, weighted_head_metrics: the same.
 
     Attributes:
         links: tuple, what the raw outputs of every output mean, as the loss says.
@@ -41,6 +41,7 @@ class TrainingPlan:
         metrics=None,
         weighted_metrics=None,
         head_metrics=None,
+        weighted_head_metrics=None,
     ):
         self.outputs = outputs
         wanted = outputs.flatten(loss, "loss", shared=True)
@@ -56,7 +57,8 @@ class TrainingPlan:
         )
         self._check_outputs(num_heads, ensemblers, shapes)
         self.metrics = MetricSet(
-            outputs, num_heads, metrics, weighted_metrics, head_metrics
+            *(outputs, num_heads, metrics, weighted_metrics),
+            *(head_metrics, weighted_head_metrics),
         )
         self.first_batch = input_checks.FirstBatch()
         self.loss_tracker = keras.metrics.Mean(name="loss")

@@ -59,12 +59,9 @@ class Config(SteppedSettings, ImageSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        for method in self.models:
-            known = f"be of {', '.join(METHODS)}"
-            self.require("models", method in METHODS, known)
-        for name, known in (("network", NETWORKS), ("fork_at", FORKS)):
-            rule = f"be one of {', '.join(known)}"
-            self.require(name, getattr(self, name) in known, rule)
+        self.require_among(METHODS, "models")
+        self.require_among(NETWORKS, "network")
+        self.require_among(FORKS, "fork_at")
         self.require("ensemble_weight", self.ensemble_weight <= 1, "be at most 1")
         self.require_at_least(0, "distillation_weight", "units", "weight_decay")
         self.require_at_least(1, "num_heads", "divisor")

@@ -86,12 +86,9 @@ class Config(SteppedSettings, ImageSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        for method in self.models:
-            known = f"name methods among {', '.join(METHODS)}"
-            self.require("models", method in METHODS, known)
-        for name, known in (("data_set", CLASSES), ("network", NETWORKS)):
-            rule = f"be one of {', '.join(known)}"
-            self.require(name, getattr(self, name) in known, rule)
+        self.require_among(METHODS, "models")
+        self.require_among(CLASSES, "data_set")
+        self.require_among(NETWORKS, "network")
         self.require_at_least(0, "units", "ramp_up_steps")
         self.require_at_least(1, "num_heads")
         resnet = not self.units or self.network.startswith("cifar_resnet")

@@ -71,6 +71,7 @@ class ClassificationExperiment(Experiment):
         Measure("oracle_accuracy", "oracle"),
         Measure("mean_head_accuracy", "head"),
     )
+    fills_batches = True
     notes = (
         "; oracle: of the head that is right where any is; head: mean over the heads "
         "alone."
@@ -81,7 +82,7 @@ class ClassificationExperiment(Experiment):
         pass
 
     def metrics(self):
-        """What `compile` takes as `metrics` to evaluate any model."""
+        """What `compile` takes as `weighted_metrics` to evaluate any model."""
         return [
             keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
             keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy"),
@@ -89,15 +90,15 @@ class ClassificationExperiment(Experiment):
         ]
 
     def head_metrics(self):
-        """What `compile` takes as `head_metrics` to evaluate a multi-headed model."""
+        """The same of `weighted_head_metrics`, for multi-headed models."""
         return [eh.metrics.OracleAccuracy(), eh.metrics.MeanHeadAccuracy()]
 
     def compile_evaluation(self, model, run):
         several = isinstance(model, eh.MultiHeadModel)
-        heads = {"head_metrics": self.head_metrics()} if several else {}
+        heads = {"weighted_head_metrics": self.head_metrics()} if several else {}
         model.compile(
             loss="sparse_categorical_crossentropy",
-            metrics=self.metrics(),
+            weighted_metrics=self.metrics(),  # to leave out what fills up batches
             jit_compile=run.settings.jit_compile,
             **heads,
         )

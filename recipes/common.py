@@ -72,6 +72,20 @@ class Settings:
         for name in names:
             self.require(name, getattr(self, name) >= low, f"be at least {low}")
 
+    def require_among(self, known, *names):
+        """Raises `SettingError` for the first of some settings that is not known.
+
+        Of a tuple, every entry must be.
+        """
+        choices = ", ".join(filter(None, known))
+        for name in names:
+            value = getattr(self, name)
+            if isinstance(value, tuple):
+                holds, rule = set(value) <= set(known), f"name {name} among {choices}"
+            else:
+                holds, rule = value in known, f"be one of {choices}"
+            self.require(name, holds, rule)
+
     def with_changes(self, **changes):
         """The settings with some fields replaced.
 

@@ -11,7 +11,8 @@ the first shard that is missing; the shards are the same, byte for byte.
 
 Videos that are missing, hold no frames or are damaged are left out and counted; at the
 end `train_left_out.jsonl` has them all, with the reasons. `--use_damaged` keeps of a
-damaged video what comes before its damage, and lists that too.
+damaged video what comes before its damage, and lists that too. A video whose pictures
+are smeared, as its source was damaged, is kept whole and listed.
 """
 
 import concurrent.futures
@@ -67,9 +68,7 @@ class Settings(common.Settings):
 
     def __post_init__(self):
         super().__post_init__()
-        self.require(
-            "split", self.split in kinetics.SPLITS, f"be one of {kinetics.SPLITS}"
-        )
+        self.require_among(kinetics.SPLITS, "split")
         self.require_at_least(1, "num_classes", "short_side", "shard_size", "jobs")
         self.require_at_least(0, "seed")
         self.require("quality", 1 <= self.quality <= 95, "be from 1 to 95")
@@ -208,21 +207,21 @@ def _report(workdir, split, shards, listing, seconds, console):
     told = [json.loads(shard.told.read_text(encoding="utf-8")) for shard in shards]
     missing = [{"path": e.path, "reason": str(e)} for e in listing.missing]
     left_out = missing + [row for one in told for row in one["left_out"]]
-    in_part = [row | {"used": True} for one in told for row in one["used_in_part"]]
+    damaged = [row | {"used": True} for one in told for row in one["used"]]
     records = sum(len(one["starts"]) for one in told)
     octets = sum(one["bytes"] for one in told)
     file = workdir / f"{split}{_LEFT_OUT}"
-    folders.write_json_lines(file, left_out + in_part)
+    folders.write_json_lines(file, left_out + damaged)
     console.print(
         f"{workdir} has {records:,} videos of {split} in {len(shards):,} shards, "
         f"{octets / _GIGABYTE:,.2f} GB. This took {seconds:,.0f} s.",
         highlight=False,
         soft_wrap=True,
     )
-    if left_out or in_part:
+    if left_out or damaged:
         console.print(
             f"Left out {len(left_out):,} videos ({len(missing):,} are not there), "
-            f"used a part of {len(in_part):,}: {file}",
+            f"used {len(damaged):,} damaged ones whole or in part: {file}",
             highlight=False,
             soft_wrap=True,
         )

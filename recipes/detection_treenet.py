@@ -93,8 +93,9 @@ class Config(common.Settings):
         some = self.filters and min(self.filters) >= 1
         self.require("filters", some, "hold at least one positive number")
         known = (EVERYTHING, *(f"conv{i + 1}" for i in range(len(self.filters))))
-        fits = set(self.forks) <= set(known) and len(set(self.forks)) == len(self.forks)
-        self.require("forks", fits, f"be among {', '.join(known)}, and each once")
+        self.require_among(known, "forks")
+        once = len(set(self.forks)) == len(self.forks)
+        self.require("forks", once, "name each fork once")
         fits = 0 < self.width_multiplier <= 4
         self.require("width_multiplier", fits, "be in (0, 4]")
         self.require("learning_rate", self.learning_rate > 0, "be above 0")

@@ -112,8 +112,7 @@ class MethodSettings(common.Settings):
     def __post_init__(self):
         super().__post_init__()
         self.require_at_least(1, "num_heads", "num_choices")
-        known = all(name in NAMES for name in self.ensemble_loss)
-        self.require("ensemble_loss", known, f"be of {', '.join(NAMES)}")
+        self.require_among(NAMES, "ensemble_loss")
         for name in self.CHOICES:
             values = getattr(self, name)
             self.require(name, len(set(values)) == len(values), "hold each value once")

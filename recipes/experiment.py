@@ -49,12 +49,10 @@ class TrainingSettings(common.Settings):
         for name in ("checkpoint_every", "evaluate_every"):
             fits = getattr(self, name) % self.log_every == 0
             self.require(name, fits, f"be a multiple of log_every={self.log_every}")
-        known = self.strategy in strategies.NAMES
-        self.require("strategy", known, f"be one of {', '.join(strategies.NAMES)}")
+        self.require_among(strategies.NAMES, "strategy")
         self.require("worker_timeout", self.worker_timeout > 0, "be above 0")
         policies = ("float32", "mixed_bfloat16", "mixed_float16")
-        known = self.precision in policies
-        self.require("precision", known, f"be one of {', '.join(policies)}")
+        self.require_among(policies, "precision")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +88,8 @@ class Experiment:
         reads_shares: bool, whether `training_data` gives only the rows of each global
             batch that are this worker's, by `share`; else it gives whole batches.
         share: (number of this worker, of how many), set before data are asked for.
+        fills_batches: bool, whether all metrics of the evaluation are by sample weight,
+            so that batches can be filled up to one size.
     """
 
     name = None
@@ -102,6 +102,7 @@ class Experiment:
     notes = "."
     reads_shares = False
     share = (0, 1)
+    fills_batches = False
     scale_settings = (
         *("models", "seeds", "evaluation_batch_size", "strategy", "jit_compile"),
         *("log_every", "checkpoint_every", "evaluate_every", "worker_timeout"),
@@ -152,6 +153,19 @@ class Experiment:
         """
         return None
 
+    def views(self, run):
+        """How many views an example has of which `evaluate` averages predictions."""
+        return 1
+
+    def view_data(self, run, batch_size):
+        """Where there are several, `tf.data.Dataset` of `([batch, views, …], labels)`.
+
+        Args:
+            run: `Run`.
+            batch_size: int, examples.
+        """
+        raise NotImplementedError
+
     def sizes(self, model):
         """{name: number} of a model's sizes, for the table."""
         profile = eh.profile(model)
@@ -193,14 +207,17 @@ def evaluation_copy(model):
 
 @keras.saving.register_keras_serializable(package="recipes")
 class Examples(keras.metrics.Metric):
-    """Counts the examples that an evaluation sees."""
+    """Counts the examples that an evaluation sees, those of weight 0 left out."""
 
     def __init__(self, name="examples", **kwargs):
         super().__init__(name=name, **kwargs)
         self.count = self.add_weight(name="count", initializer="zeros")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        self.count.assign_add(tf.cast(tf.shape(y_true)[0], self.count.dtype))
+        count = tf.shape(y_true)[0]
+        if sample_weight is not None:
+            count = tf.math.count_nonzero(sample_weight)
+        self.count.assign_add(tf.cast(count, self.count.dtype))
 
     def result(self):
         return self.count

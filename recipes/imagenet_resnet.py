@@ -78,11 +78,8 @@ class Config(EnsembleSettings, SteppedSettings, ImageNetSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        for model in self.models:
-            known = f"name models among {', '.join(MODELS)}"
-            self.require("models", model in MODELS, known)
-        known = self.optimizer in OPTIMIZERS
-        self.require("optimizer", known, f"be one of {', '.join(OPTIMIZERS)}")
+        self.require_among(MODELS, "models")
+        self.require_among(OPTIMIZERS, "optimizer")
         self.require("label_smoothing", 0 <= self.label_smoothing < 1, "be in [0, 1)")
         self.require_at_least(0, "weight_decay", "units")
 
@@ -114,7 +111,7 @@ PRESETS = {
         num_classes=4,
         image_size=32,
         synthetic=160,
-        learning_rate=0.32,  # 0.00125 for batches of 16
+        learning_rate=0.64,  # 0.0025 for batches of 16
         rate_drops=(),
         steps=60,
         batch_size=16,

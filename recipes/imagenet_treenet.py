@@ -48,8 +48,7 @@ class Config(TreeNetSettings, ImageNetSettings):
     network: str = setting("nin", f"One of {', '.join(NETWORKS)}.")
 
     def __post_init__(self):
-        known = self.network in NETWORKS
-        self.require("network", known, f"be one of {', '.join(NETWORKS)}")
+        self.require_among(NETWORKS, "network")
         super().__post_init__()
         fits = self.image_size <= _WARPED
         self.require("image_size", fits, f"be at most {_WARPED}")

@@ -5,8 +5,8 @@ r"""EnsembleNet on Kinetics-400: S3D-G, Table 3.
     python recipes/kinetics_s3dg.py --data_dir=… --strategy=tpu --workdir=…
     python recipes/kinetics_s3dg.py --data_dir=… --models=s3dg_2heads \
         --sweep=ensemble_weight=0,-0.5
-    python recipes/kinetics_s3dg.py predict --data_dir=… --temporal_views=10 \
-        --spatial_views=3                                     # averages over 30 clips
+    python recipes/kinetics_s3dg.py evaluate --data_dir=… --temporal_views=10 \
+        --spatial_views=3               # also by averages over 30 clips; so predict
     python recipes/kinetics_s3dg.py report                    # table and plots again
 
 64 frames of 224 x 224 pixels; momentum 0.9; the learning rate falls from 0.8 to 0 along
@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
+import tensorflow as tf
 
 import zoo
 from datasets import kinetics
@@ -68,8 +69,12 @@ class Config(EnsembleSettings, MomentumSettings):
     short_sides: tuple[int, ...] = setting(
         (256, 320), "Short sides to which frames are resized, from and to."
     )
-    temporal_views: int = setting(1, "Predict: clips along the time of a video.")
-    spatial_views: int = setting(1, "Predict: clips along the long side, each time.")
+    temporal_views: int = setting(
+        1, "Evaluate, predict: clips along the time of a video."
+    )
+    spatial_views: int = setting(
+        1, "Evaluate, predict: clips along the long side, each time."
+    )
     skip_bad_records: bool = setting(False, "Count and leave out what is damaged.")
     use_damaged: bool = setting(False, "Take what comes before the damage, and say so.")
     learning_rate: float = setting(
@@ -90,9 +95,7 @@ class Config(EnsembleSettings, MomentumSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        for model in self.models:
-            known = f"name models among {', '.join(MODELS)}"
-            self.require("models", model in MODELS, known)
+        self.require_among(MODELS, "models")
         self.require_at_least(1, "num_classes", "frames", "stride", "crop")
         self.require_at_least(1, "temporal_views", "spatial_views")
         self.require_at_least(0, "synthetic", "weight_decay", "blocks")
@@ -128,13 +131,13 @@ PRESETS = {
     ),
     "smoke": Config(
         num_classes=3,
-        synthetic=24,
+        synthetic=60,
         frames=8,
         crop=32,
         short_sides=(32, 40),
         width=0.125,
         blocks=1,
-        batch_norm_momentum=0.9,
+        batch_norm_momentum=0.7,
         learning_rate=12.8,  # 0.05 for batches of 8
         steps=30,
         batch_size=8,
@@ -211,17 +214,30 @@ class KineticsS3DG(TopFiveExperiment):
         )
 
     def evaluation_data(self, run):
-        return self._evaluated(run)
+        return self._evaluated(run, run.settings.evaluation_batch_size)
+
+    def views(self, run):
+        return run.settings.temporal_views * run.settings.spatial_views
+
+    def view_data(self, run, batch_size):
+        views = self.views(run)
+        data = self._evaluated(run, batch_size * views, **_views(run.settings))
+        return data.map(
+            lambda clips, labels: (
+                tf.reshape(clips, [-1, views, *clips.shape[1:]]),
+                labels[::views],
+            )
+        )
 
     def predict(self, model, run, path):
         """Writes a row per video: the mean over its views."""
         settings = run.settings
         data = self._evaluated(
             run,
+            settings.evaluation_batch_size,
             numbered=True,
             with_ids=True,
-            temporal_views=settings.temporal_views,
-            spatial_views=settings.spatial_views,
+            **_views(settings),
         )
         videos = {}
         for inputs, labels, names in data:
@@ -237,9 +253,8 @@ class KineticsS3DG(TopFiveExperiment):
     def clear_errors(self):
         return data_errors.told_plainly(self._bad_records)
 
-    def _evaluated(self, run, **options):
+    def _evaluated(self, run, size, **options):
         annotations = run.settings.evaluation_annotations or None
-        size = run.settings.evaluation_batch_size
         return self._load(run, "validate", size, annotations=annotations, **options)
 
     def _load(self, run, split, batch_size, **options):
@@ -263,6 +278,12 @@ class KineticsS3DG(TopFiveExperiment):
             )
         except ValueError as error:  # of what flags ask for
             sys.exit(str(error))
+
+
+def _views(settings):
+    """As `kinetics.load` takes them."""
+    names = ("temporal_views", "spatial_views")
+    return {name: getattr(settings, name) for name in names}
 
 
 def _write(path, videos):

@@ -18,6 +18,7 @@ import ensemble_heads as eh
 from ensemble_heads import provenance
 from recipes import common, folders, long_training, run_analyses, sweeps
 from recipes.common import SettingError
+from recipes.evaluation import Evaluator
 from recipes.found_runs import find_runs
 from recipes.progress import StepsProgress
 from recipes.run_folder import ANALYSES, RunFolder
@@ -143,8 +144,8 @@ class Session:
                 progress.name_run(run.key)
                 folder = self.folder(run)
                 _, copy, step = long_training.restored(self.experiment, run, folder)
-                evaluate = long_training.Evaluator(self.experiment, run, copy, progress)
-                values = {"step": step, **evaluate()}
+                evaluate = Evaluator(self.experiment, run, copy, progress)
+                values = {"step": step, **evaluate(), **evaluate.over_views()}
                 if self.workers.is_chief:
                     text = json.dumps(values, indent=2) + "\n"
                     folders.write_whole(folder.path / EVALUATION, text)

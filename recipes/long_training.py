@@ -6,7 +6,6 @@ import signal
 import sys
 import threading
 import time
-import warnings
 
 import tensorflow as tf
 
@@ -14,10 +13,10 @@ from ensemble_heads import provenance
 from ensemble_heads.keras_api import keras
 from recipes.checkpoints import BestCheckpoint, Checkpoints, keep_random_states
 from recipes.common import SettingError, command_line
+from recipes.evaluation import VALIDATION, Evaluator
 from recipes.experiment import evaluation_copy
 from recipes.workers import workers_of
 
-VALIDATION = "validation_"  # before the metrics of held-out data
 STOPPED = 128 + signal.SIGTERM  # the exit code of a process that SIGTERM ended
 
 
@@ -126,53 +125,6 @@ def train(experiment, run, folder, progress):
     }
     folder.finish(result)
     return result
-
-
-class Evaluator:
-    """Evaluates a model on all of the evaluation data.
-
-    Args:
-        experiment: `Experiment`.
-        run: `Run`.
-        model: compiled by `Experiment.compile_evaluation`.
-        progress: `StepsProgress`.
-    """
-
-    def __init__(self, experiment, run, model, progress):
-        self._experiment, self._run = experiment, run
-        self._model, self._progress = model, progress
-        self._workers = workers_of(run.settings)
-
-    def __call__(self):
-        """{metric: float}, "examples" among them; "validation_" before held-out ones.
-
-        Raises:
-            RuntimeError: another number of examples was seen than there are.
-        """
-        logs = self._evaluate(self._experiment.evaluation_data(self._run))
-        expected = self._experiment.evaluation_examples(self._run)
-        if expected is not None and logs["examples"] != expected:
-            raise RuntimeError(
-                f"The evaluation must see {expected} examples exactly once, "
-                f"but saw {logs['examples']:.0f}"
-            )
-        held_out = self._experiment.validation_data(self._run)
-        if held_out is not None:
-            values = self._evaluate(held_out)
-            logs |= {VALIDATION + name: value for name, value in values.items()}
-        return logs
-
-    def _evaluate(self, data):
-        with self._progress.evaluating() as callback, warnings.catch_warnings():
-            # Keras 3 says so of every data set whose size it does not know.
-            warnings.filterwarnings("ignore", "Your input ran out of data")
-            logs = self._model.evaluate(
-                self._workers.share(data),
-                verbose=0,
-                callbacks=[callback],
-                return_dict=True,
-            )
-        return {k: float(v) for k, v in logs.items() if k != "loss"}
 
 
 class Preemption:

@@ -37,13 +37,10 @@ class ModularSettings(ImageSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        for model in self.models:
-            known = f"name models among {', '.join(self.MODELS)}"
-            self.require("models", model in self.MODELS, known)
+        self.require_among(self.MODELS, "models")
         self.require("coupling", self.coupling <= 1, "be at most 1")
         self.require("joint_rate_factor", self.joint_rate_factor > 0, "be above 0")
-        known = self.execution in EXECUTIONS
-        self.require("execution", known, f"be one of {', '.join(EXECUTIONS)}")
+        self.require_among(EXECUTIONS, "execution")
 
 
 class ModularExperiment(ImageExperiment):

@@ -48,19 +48,14 @@ class TreeNetSettings(SteppedSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        for method in self.models:
-            known = f"name methods among {', '.join(METHODS)}"
-            self.require("models", method in METHODS, known)
+        self.require_among(METHODS, "models")
         self.require_at_least(1, "num_heads", "num_choices")
         self.require_at_least(0, "independent_weight", "pretraining_steps")
         self.require_at_least(0, "weight_decay", "bias_factor")
         fits = self.num_choices <= self.num_heads
         self.require("num_choices", fits, f"be at most num_heads={self.num_heads}")
-        known = self.execution in EXECUTIONS
-        self.require("execution", known, f"be one of {', '.join(EXECUTIONS)}")
-        forks = self.forks()
-        known = self.fork_at in forks
-        self.require("fork_at", known, f"be one of {', '.join(forks)}")
+        self.require_among(EXECUTIONS, "execution")
+        self.require_among(self.forks(), "fork_at")
 
     def forks(self):
         """Layers of the network that a tree may fork at."""

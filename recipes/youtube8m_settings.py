@@ -59,9 +59,7 @@ class Config(EnsembleSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        for model in self.models:
-            known = f"name models among {', '.join(MODELS)}"
-            self.require("models", model in MODELS, known)
+        self.require_among(MODELS, "models")
         positive = ("num_classes", "random_frames", "max_frames", "cluster", "hidden")
         self.require_at_least(1, *positive, "num_experts", "num_heads", "head_hidden")
         self.require_at_least(1, "head_experts", "decay_examples", "top_k")
@@ -72,9 +70,8 @@ class Config(EnsembleSettings):
         self.require("clip_norm", fits, "be above 0, or none")
         same = len(self.feature_names) == len(self.feature_sizes) >= 1
         self.require("feature_sizes", same, "have an entry for each of feature_names")
-        for name in ("train_split", "evaluation_split", "predict_split"):
-            known = getattr(self, name) in youtube8m.SPLITS
-            self.require(name, known, f"be one of {', '.join(youtube8m.SPLITS)}")
+        splits = ("train_split", "evaluation_split", "predict_split")
+        self.require_among(youtube8m.SPLITS, *splits)
 
     @property
     def features(self):

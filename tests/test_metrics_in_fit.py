@@ -108,14 +108,19 @@ def test_weighted_metrics_see_the_weights():
         assert logs[name] == pytest.approx(value, rel=1e-6), name
 
 
-def test_metrics_of_every_head():
+@pytest.mark.parametrize("argument", ["head_metrics", "weighted_head_metrics"])
+def test_metrics_of_every_head(argument):
     model = eh.multi_head(plain_model(), "hidden", num_heads=2)
-    compiled(model, head_metrics=make_metrics())
+    compiled(model, **{argument: make_metrics()})
     x, y = data()
-    logs = model.evaluate(x, y, batch_size=8, verbose=0, return_dict=True)
+    weights = np.random.choice([0.0, 0.5, 2.0], 50)
+    logs = model.evaluate(
+        x, y, sample_weight=weights, batch_size=8, verbose=0, return_dict=True
+    )
+    seen = weights if argument == "weighted_head_metrics" else None
     for head in range(2):
         y_pred = np.array(model.head_predictions(x))[:, head]
-        for name, value in expected(y, y_pred).items():
+        for name, value in expected(y, y_pred, seen).items():
             key = f"head_{head}_{name}"
             assert logs[key] == pytest.approx(value, rel=1e-6), key
     assert logs["head_0_gap"] != logs["head_1_gap"]

@@ -238,6 +238,7 @@ def test_loaded_model_goes_on_with_the_same_curve(ensemble_loss, optimizer, tmp_
         metrics=["accuracy"],
         weighted_metrics=[keras.metrics.SparseCategoricalCrossentropy(name="ce")],
         head_metrics=["accuracy"],
+        weighted_head_metrics=[eh.metrics.OracleAccuracy()],
     )
     options = {"batch_size": 8, "shuffle": False, "verbose": 0}
     model.fit(x, y, epochs=2, **options)

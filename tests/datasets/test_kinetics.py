@@ -215,7 +215,7 @@ def test_synthetic_videos_have_the_same_form(folder):
 
 
 def test_real_clips(data_dir, tmp_path):
-    """Thirteen clips of three data sets; one has metadata that is no UTF-8."""
+    """Thirteen clips of three data sets; one's source was damaged, and it is said."""
     videos = data_dir / "videos"
     if not videos.is_dir():
         pytest.skip("no videos there")
@@ -241,6 +241,8 @@ def test_real_clips(data_dir, tmp_path):
     assert [name.decode() for name in ids] == [path.stem for path in expected]
     assert [sources[label] for label in labels] == [p.parent.name for p in expected]
     assert len(expected) == len(paths) == 13 and not len(bad)
+    (damage,) = bad.used.errors
+    assert damage.path.endswith("arm_wrestling.mp4") and "8.18 seconds" in str(damage)
     # Clips are neither grey nor standing still.
     assert (clips.std(axis=(1, 2, 3, 4)) > 10).all()
     changes = np.abs(np.diff(clips.astype(int), axis=1)).mean(axis=(1, 2, 3, 4))

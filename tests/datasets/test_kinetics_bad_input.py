@@ -124,7 +124,7 @@ def test_what_comes_before_damage_is_used_if_asked_for(damaged, caplog):
     assert names(found) == [["00", "01", "02"], ["03", "05", "06"]]
     assert small_videos.numbers(found[0][0][2]) == [2, 3, 4, 5]  # the middle of 8
     assert [len(bad), len(bad.used)] == [1, 1] and "id_02" in bad.used.errors[0].path
-    assert "Used a part of 1 bad records" in caplog.text
+    assert "Used, whole or in part, 1 bad records" in caplog.text
     with pytest.raises(kinetics.RecordError, match="id_04_0"), kinetics.clear_errors():
         list(load(damaged, use_damaged=True))
 

@@ -155,14 +155,14 @@ def test_frames_are_kept_as_they_are_or_smaller(folder, tmp_path):
 def test_what_could_not_be_read_is_told(folder, tmp_path):
     printed = convert(folder, tmp_path / "a")
     assert "has 6 videos of train in 3 shards" in printed
-    assert "Left out 2 videos (0 are not there), used a part of 0" in printed
+    assert "Left out 2 videos (0 are not there), used 0 damaged ones" in printed
     lines = (tmp_path / "a/train_left_out.jsonl").read_text().splitlines()
     told = {json.loads(line)["path"][-9:]: json.loads(line) for line in lines}
     assert told.keys() == {"clip4.mp4", "clip7.mp4"}
     assert "must be whole" in told["clip4.mp4"]["reason"]
     assert "FFmpeg can open" in told["clip7.mp4"]["reason"]
     printed = convert(folder, tmp_path / "b", use_damaged=True)
-    assert "has 7 videos" in printed and "used a part of 1" in printed
+    assert "has 7 videos" in printed and "used 1 damaged ones" in printed
     clip, _ = by_name(load(tmp_path / "b", augment=False))[b"clip4"]
     assert max(small_videos.numbers(clip)) < 20
 

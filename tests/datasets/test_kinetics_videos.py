@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from datasets import kinetics_videos
+from datasets import kinetics_videos, smeared_pictures
 from datasets.kinetics_clips import Form, Plan
 from datasets.record_errors import RecordError
 from tests import small_videos
@@ -140,6 +140,36 @@ def test_damage_is_found_wherever_the_clip_lies(tmp_path):
     first = Form(frames=1, frame_rate=None, crop=32, short_sides=(32, 32))
     with pytest.raises(RecordError, match="must be whole"):
         kinetics_videos.read(path, lambda times: Plan(times[:1], "a", 0, first))
+
+
+def test_smeared_pictures_are_used_and_reported(tmp_path):
+    """As a decoder leaves them, and as they were then encoded anew."""
+
+    def paint(picture, number, smeared=(20, 21)):
+        picture = noisy(picture, number)
+        if number in smeared:
+            picture[30:] = picture[30]
+        return picture
+
+    path = small_videos.write(tmp_path / "a.mp4", paint=paint)
+    clip, damage = read(path)
+    assert small_videos.numbers(clip) == list(range(40))
+    assert "must show whole pictures. Received: one smeared" in str(damage)
+    assert "at 0.80 seconds" in str(damage) and damage.path == path
+    for kind in ("plain.mp4", "noisy.mkv"):
+        plain = None if kind == "plain.mp4" else noisy
+        path = small_videos.write(tmp_path / kind, paint=plain)
+        assert read(path)[1] is None
+
+
+@pytest.mark.parametrize("kind", ["yuv420p", "yuv420p10le", "rgb24", "gray"])
+def test_the_brightness_of_frames_of_any_kind(kind):
+    levels = np.random.default_rng(0).integers(30, 220, (48, 70, 1), np.uint8)
+    frame = av.VideoFrame.from_ndarray(levels.repeat(3, axis=2), format="rgb24")
+    luma = smeared_pictures.luma_of(frame.reformat(format=kind)).astype(int)
+    assert luma.shape == (48, 70)
+    # Video keeps 219 levels where pictures have 255.
+    assert np.corrcoef(luma.ravel(), levels.ravel())[0, 1] > 0.999
 
 
 def test_no_video_at_all(tmp_path):

@@ -225,7 +225,7 @@ def test_sweeps_make_the_runs_of_tables_4_and_5():
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"models": ("boosting",)}, "`models` must name methods among single, indep"),
+        ({"models": ("boosting",)}, "`models` must name models among single, indep"),
         ({"num_choices": 5}, "`num_choices` must be at most num_heads=4"),
         ({"fork_at": "conv9"}, "`fork_at` must be one of images, conv1"),
         ({"execution": "fast"}, "`execution` must be one of separate, stacked, auto"),

@@ -75,7 +75,7 @@ def test_losses_are_those_of_the_settings(method, name, config):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"models": ("one",)}, "`models` must be of single, ensembling"),
+        ({"models": ("one",)}, "`models` must name models among single, ensembling"),
         ({"network": "resnet50"}, "`network` must be one of cifar_resnet20"),
         ({"fork_at": "stage9"}, "`fork_at` must be one of stage1, stage2"),
         ({"ensemble_weight": 1.5}, "`ensemble_weight` must be at most 1"),

@@ -142,7 +142,7 @@ def test_sweeps_take_what_a_method_depends_on():
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"models": ("two",)}, "`models` must name methods among single, one"),
+        ({"models": ("two",)}, "`models` must name models among single, one"),
         ({"data_set": "mnist"}, "`data_set` must be one of cifar10, cifar100, svhn"),
         ({"network": "vgg", "units": 0}, "`network` must be one of cifar_resnet32"),
         ({"network": "resnext29"}, "`units` must be 0 where the network is no ResNet"),

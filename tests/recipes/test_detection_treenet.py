@@ -97,8 +97,8 @@ def test_heads_are_measured_alone(smoke):
     "changes, message",
     [
         ({"seeds": 0}, "--seeds must be at least 1. Received: --seeds=0"),
-        ({"forks": ("conv9",)}, "--forks must be among image, conv1, conv2"),
-        ({"forks": ("conv1", "conv1")}, "--forks must be .* each once"),
+        ({"forks": ("conv9",)}, "--forks must name forks among image, conv1, conv2"),
+        ({"forks": ("conv1", "conv1")}, "--forks must name each fork once"),
         ({"proposals": 5}, "--proposals must be at least 20"),
         ({"image_size": 4}, "--image_size must be at least 16"),
         ({"filters": ()}, "--filters must hold at least one"),

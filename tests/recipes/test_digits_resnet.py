@@ -256,7 +256,7 @@ def test_a_loss_s_parameters_are_settings_of_the_folder(tmp_path):
         ({"ensemble_weights": (0.0, math.inf)}, "--ensemble_weights must be finite"),
         ({"ensemble_weights": (0.0, 0.0)}, "--ensemble_weights must hold each .*once"),
         ({"distillation_weights": (-1.0,)}, "--distillation_weights must be 0 or more"),
-        ({"ensemble_loss": ("ONE",)}, "--ensemble_loss must be of .*on_the_fly"),
+        ({"ensemble_loss": ("ONE",)}, "must name ensemble_loss among .*on_the_fly"),
         ({"ensemble_loss": ("modular",) * 2}, "--ensemble_loss must hold .*once"),
         ({"coupling": 1.5}, "--coupling must be at most 1. Received: --coupling=1.5"),
         ({"temperature": 0.0}, "--temperature must be above 0"),

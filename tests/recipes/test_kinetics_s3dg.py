@@ -1,6 +1,7 @@
 """The recipe of S3D-G: its schedule, its model, views of a video, and that it runs."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from tests.recipe_runs import losses_of, result_of, run_recipe
 pytestmark = [pytest.mark.slow, pytest.mark.line("2.21")]
 
 SMOKE, PAPER = recipe.PRESETS["smoke"], recipe.PRESETS["paper"]
+HELD_OUT = SMOKE.synthetic // 5
 
 
 @pytest.fixture(scope="module")
@@ -29,20 +31,27 @@ def test_the_smoke_preset_learns(workdir):
     folder = workdir / "s3dg_2heads-seed0"
     losses = losses_of(folder)
     assert np.isfinite(losses).all() and losses[-1] < 0.8 * losses[0]
-    assert result_of(folder)["metrics"]["examples"] == 4
+    metrics = result_of(folder)["metrics"]
+    assert metrics["examples"] == HELD_OUT
+    assert metrics["accuracy"] >= 0.75  # by chance a third
 
 
-def test_predictions_are_means_over_views(workdir):
-    path = workdir / "views.csv"
-    run_recipe(
-        *("kinetics_s3dg", "predict", "--preset=smoke", f"--workdir={workdir}"),
-        *("--models=s3dg_2heads", "--temporal_views=2", "--spatial_views=3"),
-        f"--output={path}",
-    )
-    with open(path, encoding="utf-8") as file:
+def test_evaluation_and_predictions_are_means_over_views(workdir):
+    common = ("--preset=smoke", f"--workdir={workdir}", "--models=s3dg_2heads")
+    views = ("--temporal_views=2", "--spatial_views=3")
+    run_recipe("kinetics_s3dg", "evaluate", *common, *views)
+    run_recipe("kinetics_s3dg", "predict", *common, *views)
+    folder = workdir / "s3dg_2heads-seed0"
+    with open(folder / "predictions.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert len({row["video"] for row in rows}) == len(rows) == 4
+    assert len({row["video"] for row in rows}) == len(rows) == HELD_OUT
     assert {row["views"] for row in rows} == {"6"}
+    found = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    assert found["views_examples"] == found["examples"] == HELD_OUT
+    right = np.mean([row["label"] == row["predicted"] for row in rows])
+    assert found["views_accuracy"] == pytest.approx(right)
+    assert found["views_cross_entropy"] != pytest.approx(found["cross_entropy"])
+    assert found["accuracy"] == result_of(folder)["metrics"]["accuracy"]
 
 
 def test_the_mean_over_views_decides(tmp_path):
