@@ -6,8 +6,8 @@ The public surface, by task:
 * put together what was trained apart: `combine`, `Snapshots`
 * train: `losses`, `ensemblers`
 * detect: `detection`
-* measure: `metrics`, `analyses`, `report`, `profile`, `fold_batch_norm`,
-  `unfolded_batch_norms`
+* measure: `metrics`, `analyses`, `report`, `profile`, `transfers`,
+  `fold_batch_norm`, `unfolded_batch_norms`
 * serve: `greedy_heads`, `export`
 """
 
@@ -27,6 +27,7 @@ from ensemble_heads.reporting import report
 from ensemble_heads.snapshots import Snapshots
 from ensemble_heads.strategies import strategy
 from ensemble_heads.surgery import multi_head
+from ensemble_heads.transfers import Transfers, transfers
 from ensemble_heads.width_rules import width_rule
 
 __version__ = "0.1.0"
@@ -36,6 +37,7 @@ __all__ = [
     "MultiHeadWrapper",
     "Profile",
     "Snapshots",
+    "Transfers",
     "UnfoldedBatchNorm",
     "analyses",
     "combine",
@@ -51,6 +53,7 @@ __all__ = [
     "profile",
     "report",
     "strategy",
+    "transfers",
     "unfolded_batch_norms",
     "width_rule",
 ]

@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from ensemble_heads import placement
+
 
 class GradientAccumulator:
     """Adds up gradients, and hands their mean over a number of batches on.
@@ -17,9 +19,10 @@ class GradientAccumulator:
     Args:
         steps: int >= 2, batches for each step of the optimizer.
         variables: list of the trainable variables. Made inside of a strategy's scope.
+        devices: collection of devices on which sums are beside their variables.
     """
 
-    def __init__(self, steps, variables):
+    def __init__(self, steps, variables, devices=()):
         own = {
             "trainable": False,
             "synchronization": tf.VariableSynchronization.ON_READ,
@@ -28,14 +31,14 @@ class GradientAccumulator:
         self._seen = tf.Variable(
             0, **own, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
         )
-        self._sums = {
-            id(variable): tf.Variable(
-                tf.zeros(variable.shape, variable.dtype),
-                **own,
-                aggregation=tf.VariableAggregation.SUM,
-            )
-            for variable in variables
-        }
+        self._sums = {}
+        for variable in variables:
+            with tf.device(placement.device_of(variable, devices)):
+                self._sums[id(variable)] = tf.Variable(
+                    tf.zeros(variable.shape, variable.dtype),
+                    **own,
+                    aggregation=tf.VariableAggregation.SUM,
+                )
 
     def apply(self, gradients, variables, apply):
         """Takes the gradients of a batch; called in a replica.

@@ -235,6 +235,51 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
         """
         return self.with_parts(layout=self.wrapper.with_execution(execution).layout)
 
+    def with_devices(self, devices):
+        """The same model with each of its heads on a device of its own.
+
+        The trunk, the ensembler and the loss stay where they are, and so does what the
+        heads say; see docs/distribution.md, and `eh.transfers` for what travels. Heads
+        are copied there, with the present values, trunk and ensembler are shared.
+
+        It trains as on one device under every loss and with mixed precision, clipping,
+        weight decay, moving averages and accumulation of gradients. Files hold no
+        devices: what is loaded is where one device is, until it is given some again.
+
+        ```python
+        >>> import ensemble_heads as eh
+        >>> keras = eh.keras_api.keras
+        >>> inputs = keras.Input((4,))
+        >>> shared = keras.layers.Dense(8, name="shared")(inputs)
+        >>> single = keras.Model(inputs, keras.layers.Dense(1)(shared))
+        >>> model = eh.multi_head(single, fork_at="shared", num_heads=2)
+        >>> model.with_devices([None, "CPU:0"]).devices
+        (None, '/device:CPU:0')
+
+        ```
+
+        Args:
+            devices: list with, for every head, the name of a device that TensorFlow
+                knows, as `"GPU:1"` or one of `eh.remote_devices`; None for where the
+                trunk is. Or None: all heads there, as without devices.
+
+        Returns:
+            A `MultiHeadModel`, not compiled.
+
+        Raises:
+            ValueError: another number of devices than of heads, an unknown device, or
+                heads that are stacked or a tree.
+
+        References:
+            Lee et al. 2015, arXiv:1511.06314, section 3 (MPI-Caffe).
+        """
+        return self.with_parts(layout=self.wrapper.with_devices(devices).layout)
+
+    @property
+    def devices(self):
+        """Tuple of the heads' devices, str or None; None where they have none."""
+        return self.wrapper.layout.devices
+
     def save(self, filepath, *args, **kwargs):
         """Saves the model, its optimizer and how it is trained to a `.keras` file.
 
