@@ -9,6 +9,7 @@ The public surface, by task:
 * measure: `metrics`, `analyses`, `report`, `profile`, `transfers`,
   `fold_batch_norm`, `unfolded_batch_norms`
 * serve: `greedy_heads`, `export`
+* distribute: `strategy`, `remote_devices`, `serve_devices`
 """
 
 from ensemble_heads import analyses, detection, ensemblers, keras_api, losses, metrics
@@ -23,6 +24,7 @@ from ensemble_heads.head_selection import greedy_heads
 from ensemble_heads.multi_head_model import MultiHeadModel
 from ensemble_heads.multi_head_wrapper import MultiHeadWrapper
 from ensemble_heads.profiling import Profile, profile
+from ensemble_heads.remote_devices import remote_devices, serve_devices
 from ensemble_heads.reporting import report
 from ensemble_heads.snapshots import Snapshots
 from ensemble_heads.strategies import strategy
@@ -51,7 +53,9 @@ __all__ = [
     "metrics",
     "multi_head",
     "profile",
+    "remote_devices",
     "report",
+    "serve_devices",
     "strategy",
     "transfers",
     "unfolded_batch_norms",

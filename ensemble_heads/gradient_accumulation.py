@@ -27,13 +27,13 @@ class GradientAccumulator:
             "trainable": False,
             "synchronization": tf.VariableSynchronization.ON_READ,
         }
-        self.steps = steps
+        self.steps, self._devices = steps, devices
         self._seen = tf.Variable(
             0, **own, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
         )
         self._sums = {}
         for variable in variables:
-            with tf.device(placement.device_of(variable, devices)):
+            with placement.beside(variable, devices):
                 self._sums[id(variable)] = tf.Variable(
                     tf.zeros(variable.shape, variable.dtype),
                     **own,
@@ -60,7 +60,8 @@ class GradientAccumulator:
             apply([None if g is None else next(means) for g in gradients])
             self._seen.assign(0)
             for total in present:
-                total.assign(tf.zeros_like(total))
+                with placement.beside(total, self._devices):
+                    total.assign(tf.zeros_like(total))
 
         def look(strategy=None):
             due = tf.equal(self._seen, self.steps)

@@ -6,7 +6,7 @@ import warnings
 
 import tensorflow as tf
 
-from ensemble_heads import ensemblers, model_inputs, output_selection
+from ensemble_heads import ensemblers, model_inputs, output_selection, placement
 from ensemble_heads.keras_api import KERAS_3, LEGACY_OPTIMIZERS, keras, register
 from ensemble_heads.multi_head_wrapper import MultiHeadWrapper
 from ensemble_heads.predictions import Prediction
@@ -206,8 +206,7 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
     def select_outputs(self, names):
         """A multi-headed model of some of the outputs, sharing all variables.
 
-        Leaves out what is for training only, such as auxiliary classifiers on layers
-        below, with all layers that lead to nothing else.
+        Leaves out, say, auxiliary classifiers, with layers that lead to nothing else.
 
         Args:
             names: name of an output, which then comes bare; or a list of names.
@@ -238,25 +237,9 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
     def with_devices(self, devices):
         """The same model with each of its heads on a device of its own.
 
-        The trunk, the ensembler and the loss stay where they are, and so does what the
-        heads say; see docs/distribution.md, and `eh.transfers` for what travels. Heads
-        are copied there, with the present values, trunk and ensembler are shared.
-
-        It trains as on one device under every loss and with mixed precision, clipping,
-        weight decay, moving averages and accumulation of gradients. Files hold no
-        devices: what is loaded is where one device is, until it is given some again.
-
-        ```python
-        >>> import ensemble_heads as eh
-        >>> keras = eh.keras_api.keras
-        >>> inputs = keras.Input((4,))
-        >>> shared = keras.layers.Dense(8, name="shared")(inputs)
-        >>> single = keras.Model(inputs, keras.layers.Dense(1)(shared))
-        >>> model = eh.multi_head(single, fork_at="shared", num_heads=2)
-        >>> model.with_devices([None, "CPU:0"]).devices
-        (None, '/device:CPU:0')
-
-        ```
+        Trunk, ensembler and loss stay where they are; see docs/distribution.md. Heads
+        are copied, with the present values; trunk and ensembler are shared. Files hold
+        no devices: a loaded model is on one until it is given some again.
 
         Args:
             devices: list with, for every head, the name of a device that TensorFlow
@@ -267,17 +250,13 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
             A `MultiHeadModel`, not compiled.
 
         Raises:
-            ValueError: another number of devices than of heads, an unknown device, or
-                heads that are stacked or a tree.
-
-        References:
-            Lee et al. 2015, arXiv:1511.06314, section 3 (MPI-Caffe).
+            ValueError: unknown or too few devices, or heads stacked or in a tree.
         """
         return self.with_parts(layout=self.wrapper.with_devices(devices).layout)
 
     @property
     def devices(self):
-        """Tuple of the heads' devices, str or None; None where they have none."""
+        """Tuple of the heads' devices; None where they have none."""
         return self.wrapper.layout.devices
 
     def save(self, filepath, *args, **kwargs):
@@ -308,6 +287,7 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
 
     def export(self, filepath, *args, **kwargs):
         """As `keras.Model.export`; `eh.export` also folds, and serves every head."""
+        placement.check_export(self.devices)
         if KERAS_3 and not args:
             kwargs.setdefault("input_signature", [model_inputs.input_specs(self)])
         return super().export(filepath, *args, **kwargs)

@@ -2,11 +2,9 @@
 
 import dataclasses
 
-from ensemble_heads.cloning import faithful_copy
 from ensemble_heads.head_cloning import clone_heads
 from ensemble_heads.head_layouts import (
     HeadLayout,
-    PlacedHeads,
     SeparateHeads,
     check_execution,
     check_num_heads,
@@ -170,12 +168,8 @@ class MultiHeadWrapper(keras.layers.Layer):
                 f"stacked heads. Received: devices={devices!r} for heads that run "
                 f"{self.execution}"
             )
-        if devices is None:
-            layout = SeparateHeads(
-                [faithful_copy(head) for head in self.heads], name=self.layout.name
-            )
-        else:
-            layout = PlacedHeads.copied(self.heads, devices, name=self.layout.name)
+        name = self.layout.name
+        layout = SeparateHeads.placed(self.heads, devices, name=name)
         return self.from_layout(layout, self.links, name=self.name)
 
     @property

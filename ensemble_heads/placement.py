@@ -1,16 +1,16 @@
 """Computations on devices by name, with all that training makes of them.
 
-What a `tf.device` scope misses is what TensorFlow adds later: gradients, which a tape puts
-on no device, and the optimizer's variables and arithmetic.
+What a `tf.device` scope misses is what TensorFlow adds later: gradients, which a tape
+puts on no device, and the optimizer's variables and arithmetic.
 """
 
 import contextlib
 
 import tensorflow as tf
 
-from ensemble_heads.keras_api import LEGACY_OPTIMIZERS
+from ensemble_heads.keras_api import KERAS_3, LEGACY_OPTIMIZERS
 
-# Operations that call functions; what is inside of those has places of its own.
+# Operations that call functions.
 _CALLS = {"If", "While", "Case", "PartitionedCall", "StatefulPartitionedCall"}
 _CALLS |= {f"Stateless{name}" for name in ("If", "While", "Case")}
 
@@ -31,8 +31,9 @@ def check_devices(devices, num_heads):
     """
     if isinstance(devices, str) or len(devices) != num_heads:
         raise ValueError(
-            f"`devices` must be a list of one device for each of the {num_heads} heads, "
-            f"None for where the trunk is. Received: devices={devices!r}"
+            "`devices` must be a list of one device for each of the "
+            f"{num_heads} heads, None for where the trunk is. "
+            f"Received: devices={devices!r}"
         )
     known = {canonical(one.name) for one in tf.config.list_logical_devices()}
     found = [None if name is None else _find(name, known) for name in devices]
@@ -47,8 +48,19 @@ def check_devices(devices, num_heads):
     return tuple(found)
 
 
+def check_export(devices):
+    """Raises a `ValueError` where Keras' own export would keep the heads' devices."""
+    if devices:
+        raise ValueError(
+            "`export` must be that of a model without devices, for which it would be "
+            "asked where it is loaded: `eh.export` leaves them out, as does "
+            f"`model.with_devices(None)`. Received: devices={devices}"
+        )
+
+
 def canonical(name):
     """The name of a device, without job and task where they are this process's."""
+    name = name if name.startswith("/") else f"/device:{name}"
     spec = tf.DeviceSpec.from_string(name)
     if spec.job in (None, "localhost"):
         return f"/device:{spec.device_type}:{spec.device_index}"
@@ -101,7 +113,7 @@ def run_on(device, function, inputs):
 
 
 @contextlib.contextmanager
-def following(devices):
+def following(devices, optimizer):
     """Operations made inside are on that of these devices where their inputs are.
 
     For an optimizer's step: what is made of a gradient or a variable is where those
@@ -109,13 +121,27 @@ def following(devices):
 
     Args:
         devices: collection of str or None.
+        optimizer: Keras optimizer that is applied inside.
     """
     names = {canonical(name) for name in devices if name is not None}
     if not names or tf.executing_eagerly():
         yield
         return
     with tf.compat.v1.get_default_graph().device(_Follower(names)):
+        with _without_sums_over_replicas(optimizer):
+            yield
+
+
+@contextlib.contextmanager
+def _without_sums_over_replicas(optimizer):
+    """Summed up over its one replica, all gradients would go through one operation."""
+    own = vars(getattr(optimizer, "inner_optimizer", optimizer))
+    name = "_all_reduce_sum_gradients" if KERAS_3 else "aggregate_gradients"
+    own[name] = lambda gradients_and_variables: gradients_and_variables
+    try:
         yield
+    finally:
+        del own[name]
 
 
 def device_of(variable, devices):
@@ -124,6 +150,16 @@ def device_of(variable, devices):
         variable = variable.value  # of Keras 3
     device = canonical(variable.device) if variable.device else None
     return device if device in devices else None
+
+
+def on(device):
+    """A context on a device; without effect for None."""
+    return contextlib.nullcontext() if device is None else tf.device(device)
+
+
+def beside(variable, devices):
+    """A context on that of some devices where a variable is; else without effect."""
+    return on(device_of(variable, devices))
 
 
 def build_optimizer(optimizer, variables, devices):
@@ -140,15 +176,16 @@ def build_optimizer(optimizer, variables, devices):
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     if isinstance(inner, LEGACY_OPTIMIZERS):
         raise ValueError(
-            "`optimizer` must be none of Keras' legacy ones for heads on devices: their "
-            f"variables cannot be placed. Received: optimizer={type(inner).__name__}"
+            "`optimizer` must be none of Keras' legacy ones for heads on devices: "
+            "their variables cannot be placed. "
+            f"Received: optimizer={type(inner).__name__}"
         )
     before, placed = _ids(inner), set()
     make = inner.add_variable_from_reference
 
     def make_beside(*args, **kwargs):
         by_name = kwargs.get("reference_variable", kwargs.get("model_variable"))
-        with tf.device(device_of(args[0] if args else by_name, devices)):
+        with beside(args[0] if args else by_name, devices):
             made = make(*args, **kwargs)
         placed.add(id(made))
         return made
@@ -179,10 +216,14 @@ class _Follower:
 
     def __init__(self, devices):
         self.devices = devices
+        gpus = tf.config.list_logical_devices("GPU")
+        self.elsewhere = canonical(gpus[0].name if gpus else "CPU:0")
 
     def __call__(self, op):
-        if op.device or op.type in _CALLS:
+        if op.device:
             return op.device
+        if op.type in _CALLS:  # where what is inside is that has no place of its own
+            return self.elsewhere
         for tensor in op.inputs:
             if tensor.shape.rank == 0 and tensor.dtype != tf.resource:
                 continue
@@ -193,21 +234,21 @@ class _Follower:
 
 
 def _place(tensor):
-    """Device of a tensor, which a function may have got from the one around it."""
-    while not tensor.device and tensor.op.type == "Placeholder":
-        outer = [a for a, b in tensor.graph.captures if b is tensor]
+    """Device of a tensor; what is read of a variable is where the variable is."""
+    while not tensor.device:
+        if tensor.op.type == "ReadVariableOp":  # device functions do not see these
+            tensor = tensor.op.inputs[0]
+            continue
+        outer = [a for a, b in getattr(tensor.graph, "captures", ()) if b is tensor]
         if not outer:
             return ""
         tensor = outer[0]
-        if not hasattr(tensor, "graph"):
-            break
     return tensor.device
 
 
 def _find(name, known):
     try:
-        spelled = name if name.startswith("/") else f"/device:{name}"
-        spelled = canonical(spelled)
+        spelled = canonical(name)
     except (ValueError, AttributeError):
         return None
     return spelled if spelled in known else None

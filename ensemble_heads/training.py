@@ -9,6 +9,8 @@ from ensemble_heads.keras_api import KERAS_3, keras, list_metrics
 from ensemble_heads.losses.ensemble_loss import integer_at_least
 from ensemble_heads.training_plan import TrainingPlan
 
+_NO_STRATEGY = tf.distribute.get_strategy()
+
 
 class EnsembleTrainer:
     """What a multi-headed model adds to `keras.Model` for training; a mixin.
@@ -237,7 +239,7 @@ class EnsembleTrainer:
                 "`jit_compile` must not be True where heads have devices: a program of "
                 "XLA is on one. Received: jit_compile=True"
             )
-        if tf.distribute.has_strategy() or self.distribute_strategy.extended._num_replicas_in_sync>1:
+        if self.distribute_strategy is not _NO_STRATEGY:
             raise ValueError(
                 "Heads must have no devices under a strategy of tf.distribute, which "
                 f"has its own. Received: devices={self.devices}"
@@ -284,7 +286,7 @@ class EnsembleTrainer:
                 gradients = self.optimizer.get_unscaled_gradients(gradients)
             self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
-        with placement.following(self.devices or ()):
+        with placement.following(self.devices or (), self.optimizer):
             if self._accumulator is None:
                 apply(gradients)
             else:

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import io
+import re
 import tempfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ensemble_heads.placement import canonical
 
 _SENDS = ("_Send", "_HostSend")
 _GRAPHS_TAG = "graphs"
+_IN_BRANCH = re.compile(r".*/(?:then|else|body|cond)/_\d+/")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +71,9 @@ class Transfers:
         for heading in ("from", "to", "tensor", "dtype", "shape"):
             table.add_column(heading, overflow="fold")
         table.add_column("bytes", justify="right")
-        for sender, receiver in dict.fromkeys((r.sender, r.receiver) for r in self.rows):
+        for sender, receiver in dict.fromkeys(
+            (r.sender, r.receiver) for r in self.rows
+        ):
             group = [
                 r for r in self.rows if (r.sender, r.receiver) == (sender, receiver)
             ]
@@ -142,16 +146,22 @@ def transfers(model, x, y=None, sample_weight=None):
     program = step.get_concrete_function(batch)
     kept = [(v, _copy(v)) for v in program.graph.variables]
     try:
-        graphs = _partition_graphs(lambda: step(batch))
+        functions = _functions_run_by(lambda: step(batch))
     finally:
         for variable, value in kept:
             variable.assign(value)
-    if not graphs:
+    if not functions:
         raise ValueError(
             "`model` must run as a graph, and not eagerly: call "
             "`tf.config.run_functions_eagerly(False)`. Received: no graph"
         )
-    rows = [row for graph in graphs for row in _sends(graph, program.graph)]
+    shapes = _shapes(program.graph)
+
+    def likeness(function):
+        return sum(n.name in shapes for n in function.pre_optimization_graph.node)
+
+    parts = max(functions, key=likeness).partition_graphs
+    rows = [row for graph in parts for row in _sends(graph, shapes)]
     return Transfers("inference" if y is None else "training", tuple(rows))
 
 
@@ -165,7 +175,7 @@ def _copy(variable):
         return tf.identity(variable)
 
 
-def _partition_graphs(run):
+def _functions_run_by(run):
     """What TensorFlow's runtime made of the functions that `run` calls."""
     with tempfile.TemporaryDirectory() as folder:
         writer = tf.summary.create_file_writer(folder)
@@ -174,25 +184,39 @@ def _partition_graphs(run):
             run()
             tf.summary.trace_export(_GRAPHS_TAG)
         writer.close()
-        graphs = []
+        functions = []
         for path in Path(folder).iterdir():
             for record in tf.data.TFRecordDataset(str(path)):
                 event = tf.compat.v1.Event.FromString(record.numpy())
                 for value in event.summary.value:
                     if value.tag == _GRAPHS_TAG:
-                        graphs += _graphs_in(value.tensor.string_val[0])
-        return graphs
+                        data = value.tensor.string_val[0]
+                        found = tf.compat.v1.RunMetadata.FromString(data)
+                        functions += found.function_graphs
+        return functions
 
 
-def _graphs_in(data):
-    functions = tf.compat.v1.RunMetadata.FromString(data).function_graphs
-    return [graph for one in functions for graph in one.partition_graphs]
+def _shapes(graph):
+    """{name of an operation: list of the shapes of its outputs, None for unknown}.
+
+    Those in branches are under the names that they have there; the runtime puts the
+    way to the branch before them.
+    """
+    definition = graph.as_graph_def(add_shapes=True)
+    nodes = [
+        node for function in definition.library.function for node in function.node_def
+    ]
+    shapes = {}
+    for node in [*nodes, *definition.node]:
+        given = [tf.TensorShape(s) for s in node.attr["_output_shapes"].list.shape]
+        own = [tuple(s) if s.is_fully_defined() else None for s in given]
+        shapes[node.name] = own if shapes.get(node.name, own) == own else []
+    return shapes
 
 
-def _sends(partition, whole):
+def _sends(partition, shapes):
     """The `Transfer` of every tensor that leaves a device's graph."""
     nodes = {node.name: node for node in partition.node}
-    known = {op.name: op for op in whole.get_operations()}
     for node in partition.node:
         if node.op not in _SENDS:
             continue
@@ -200,16 +224,17 @@ def _sends(partition, whole):
         if _is_signal(nodes[name]):
             continue
         source = node.attr["_src"].s.decode() or name
+        own = shapes.get(source, shapes.get(_IN_BRANCH.sub("", source), []))
+        shape = own[int(slot or 0)] if int(slot or 0) < len(own) else None
         dtype = tf.as_dtype(node.attr["T"].type)
-        shape = _shape(known.get(source), int(slot or 0), dtype)
-        count = None if shape is None else dtype.size * tf.TensorShape(shape).num_elements()
+        elements = None if shape is None else tf.TensorShape(shape).num_elements()
         yield Transfer(
             source,
             canonical(node.attr["send_device"].s.decode()),
             canonical(node.attr["recv_device"].s.decode()),
             dtype.name,
             shape,
-            count,
+            None if elements is None else elements * dtype.size,
         )
 
 
@@ -217,13 +242,6 @@ def _is_signal(node):
     """Whether a node only says that something is done, by a constant of no elements."""
     sizes = node.attr["value"].tensor.tensor_shape.dim
     return node.op == "Const" and any(dim.size == 0 for dim in sizes)
-
-
-def _shape(op, slot, dtype):
-    if op is None or slot >= len(op.outputs) or op.outputs[slot].dtype != dtype:
-        return None
-    shape = op.outputs[slot].shape
-    return tuple(shape.as_list()) if shape.is_fully_defined() else None
 
 
 def _cells(rows):
