@@ -1,5 +1,6 @@
 """Devices of other processes and hosts, for heads to be on."""
 
+import socket
 import threading
 
 import tensorflow as tf
@@ -7,6 +8,7 @@ import tensorflow as tf
 from ensemble_heads import clusters
 
 JOB = "heads"
+_SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # an HTTP/2 frame: 3 of length, its type
 _connected = []  # addresses, once there are any
 
 
@@ -85,22 +87,27 @@ def _check(addresses):
 
 
 def _connect(addresses, timeout):
-    """Connects, or says after `timeout` that what answers is none of ours."""
-    failures = []
-
-    def connect():
+    wrong = [one for one in addresses if not _speaks_grpc(one, timeout)]
+    reason = f"no gRPC from {', '.join(wrong)}"
+    if not wrong:
         try:
             spec = tf.train.ClusterSpec({JOB: addresses})
             tf.config.experimental_connect_to_cluster(spec)
-        except Exception as error:  # shown by the caller
-            failures.append(error)
+            return
+        except tf.errors.OpError as error:
+            reason = error.message
+    raise clusters.ClusterError(
+        "All addresses must be those of processes that run `eh.serve_devices` with this "
+        f"version of TensorFlow. Received: addresses={addresses}, and {reason}"
+    )
 
-    thread = threading.Thread(target=connect, daemon=True)
-    thread.start()
-    thread.join(timeout)
-    if thread.is_alive() or failures:
-        reason = str(failures[0]) if failures else f"nothing within {timeout:g} seconds"
-        raise clusters.ClusterError(
-            "All addresses must be those of processes that run `eh.serve_devices` with "
-            f"this version of TensorFlow. Received: addresses={addresses}, and {reason}"
-        )
+
+def _speaks_grpc(address, timeout):
+    """Whether something greets as HTTP/2 does; TensorFlow would wait for it for ever."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout) as peer:
+            peer.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _SETTINGS)
+            return peer.recv(len(_SETTINGS))[3:4] == _SETTINGS[3:4]
+    except OSError:
+        return False
