@@ -97,13 +97,13 @@ def _connect(addresses, timeout):
         except tf.errors.OpError as error:
             reason = error.message
     raise clusters.ClusterError(
-        "All addresses must be those of processes that run `eh.serve_devices` with this "
-        f"version of TensorFlow. Received: addresses={addresses}, and {reason}"
+        "All addresses must be those of processes that run `eh.serve_devices` with "
+        f"this version of TensorFlow. Received: addresses={addresses}, and {reason}"
     )
 
 
 def _speaks_grpc(address, timeout):
-    """Whether something greets as HTTP/2 does; TensorFlow would wait for it for ever."""
+    """Whether something greets as HTTP/2 does; TensorFlow would wait for ever."""
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout) as peer:

@@ -137,7 +137,7 @@ def transfers(model, x, y=None, sample_weight=None):
         lambda part: None if part is None else _tensor(part), batch
     )
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(batch):
         if y is None:
             return model(batch[0], training=False)

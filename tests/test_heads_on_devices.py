@@ -23,11 +23,8 @@ SETTINGS = """
 O = keras.optimizers
 settings = {
     "momentum": (normed, places, {}),
-    "adamw": (normed, places, dict(
-        optimizer=lambda: O.AdamW(0.05, weight_decay=0.01, global_clipnorm=0.05),
-        ensemble_loss=lambda: eh.losses.Ensembling(-0.5))),
     "accumulation": (normed, places, dict(
-        optimizer=lambda: O.Adam(0.05, use_ema=True, clipnorm=0.05),
+        optimizer=lambda: O.AdamW(0.05, weight_decay=0.01, use_ema=True, clipnorm=0.05),
         gradient_accumulation_steps=2)),
     "mixed_float16": (normed, places, dict(
         optimizer=lambda: O.SGD(0.1, clipnorm=0.05), policy="mixed_float16",
@@ -52,7 +49,6 @@ print(json.dumps(result))
 
 NAMES = [
     "momentum",
-    "adamw",
     "accumulation",
     "mixed_float16",
     "masked",
@@ -74,7 +70,7 @@ def test_heads_on_devices_equal_one_device(results, name):
 
 @pytest.mark.slow
 def test_variables_are_where_the_heads_are(results):
-    homes = [name.rpartition("/device:")[2] for name in results["adamw"]["homes"]]
+    homes = [name.rpartition("/device:")[2] for name in results["accumulation"]["homes"]]
     assert homes == ["CPU:0", "CPU:1", "CPU:2"]
 
 
