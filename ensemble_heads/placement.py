@@ -146,6 +146,8 @@ def _without_sums_over_replicas(optimizer):
 
 def device_of(variable, devices):
     """That of some devices where a variable is; None if it is elsewhere."""
+    if not devices:  # a strategy's variables are on several at once
+        return None
     if not isinstance(variable, tf.Variable):
         variable = variable.value  # of Keras 3
     device = canonical(variable.device) if variable.device else None

@@ -251,7 +251,7 @@ class EnsembleTrainer:
         placed = self.wrapper.layout.penalties
         if placed is None:
             return self.losses
-        if self._losses or getattr(self, "_callable_losses", ()):
+        if getattr(self, "_callable_losses", ()):  # of Keras 2 only
             raise ValueError(
                 "`add_loss` must be called on layers of the trunk or the heads where "
                 "heads have devices, and not on the model. "
