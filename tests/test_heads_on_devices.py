@@ -37,12 +37,11 @@ settings = {
 }
 result = {name: compare(make, devices, **options)[1]
           for name, (make, devices, options) in settings.items()}
+clipped = lambda: dict(optimizer=O.AdamW(0.01, global_clipnorm=0.05, use_ema=True))
 result["counted"] = {
-    name: [counted(hidden, **make()) for hidden in (8, 100)] for name, make in {
-        "clipped": lambda: dict(
-            optimizer=O.AdamW(0.01, global_clipnorm=0.05, use_ema=True)),
-        "accumulated": lambda: dict(gradient_accumulation_steps=2),
-    }.items()}
+    "clipped": [counted(hidden, **clipped()) for hidden in (8, 100)],
+    "accumulated": [counted(100, gradient_accumulation_steps=2)],
+}
 print()
 print(json.dumps(result))
 """
@@ -80,12 +79,13 @@ def test_variables_are_where_the_heads_are(results):
 @pytest.mark.parametrize("name", ["clipped", "accumulated"])
 def test_bytes_are_those_of_features_and_predictions(results, name):
     home, there = "/device:CPU:0", ["/device:CPU:1", "/device:CPU:2"]
-    small, large = results["counted"][name]
-    for one in (small, large):
+    counted = results["counted"][name]
+    for one in counted:
         assert one["unchanged"]
         placed_training.assert_hand_count(one, home, there)
         assert one["inference"]["single numbers"] == 0
         assert one["training"]["single numbers"] < 100
+    small, large = counted[0], counted[-1]
     for step in ("training", "inference"):
         assert small[step]["bytes"] == large[step]["bytes"]
     assert "16 x 7" in small["training"]["printed"]
