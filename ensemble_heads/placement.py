@@ -29,7 +29,7 @@ def check_devices(devices, num_heads):
     Raises:
         ValueError: another number of devices, or an unknown one.
     """
-    if isinstance(devices, str) or len(devices) != num_heads:
+    if not isinstance(devices, list | tuple) or len(devices) != num_heads:
         raise ValueError(
             "`devices` must be a list of one device for each of the "
             f"{num_heads} heads, None for where the trunk is. "

@@ -9,8 +9,6 @@ from ensemble_heads.keras_api import KERAS_3, keras, list_metrics
 from ensemble_heads.losses.ensemble_loss import integer_at_least
 from ensemble_heads.training_plan import TrainingPlan
 
-_NO_STRATEGY = tf.distribute.get_strategy()
-
 
 class EnsembleTrainer:
     """What a multi-headed model adds to `keras.Model` for training; a mixin.
@@ -239,7 +237,9 @@ class EnsembleTrainer:
                 "`jit_compile` must not be True where heads have devices: a program of "
                 "XLA is on one. Received: jit_compile=True"
             )
-        if self.distribute_strategy is not _NO_STRATEGY:
+        with self.distribute_strategy.scope():
+            elsewhere = tf.distribute.has_strategy()
+        if elsewhere:
             raise ValueError(
                 "Heads must have no devices under a strategy of tf.distribute, which "
                 f"has its own. Received: devices={self.devices}"

@@ -59,7 +59,7 @@ class SeparateHeads(HeadLayout):
         for head, device in zip(
             heads, placement.check_devices(devices, len(heads)), strict=True
         ):
-            with tf.device(device):
+            with placement.on(device):
                 copies.append(faithful_copy(head))
         return cls(copies, devices, **kwargs)
 
