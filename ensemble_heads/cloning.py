@@ -4,7 +4,7 @@ import random
 import zlib
 
 from ensemble_heads import keras_api
-from ensemble_heads.graph import clone_layer, config_of
+from ensemble_heads.graph import clone_layer, config_of, read
 from ensemble_heads.keras_api import keras
 from ensemble_heads.tracing import sizes_in
 
@@ -59,6 +59,23 @@ def draws_of(graph, seed, names, places):
             if isinstance(value, dict) and "seed" in value.get("config", {})
         }
     return draws
+
+
+def faithful_copy(model):
+    """A copy of a functional model with all it is made of: layers, seeds, weights."""
+    graph, layers = read(model), {}
+
+    def make_layer(layer, name):
+        layers[id(layer)] = new = clone_layer(layer, name)
+        return new
+
+    copy = graph.build(make_layer, name=model.name)
+    for original in {id(node.layer): node.layer for node in graph.nodes}.values():
+        new = layers[id(original)]
+        _copy_statistics(original, new)
+        if getattr(new, "weights", None):
+            new.set_weights(original.get_weights())
+    return copy
 
 
 class Copy:

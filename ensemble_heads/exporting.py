@@ -70,6 +70,8 @@ def export(model, directory, heads=None, fold_batch_norm=True):
         )
     if heads is not None:
         model = model_of_heads(model, heads)
+    if getattr(model, "devices", None):
+        model = model.with_devices(None)  # they would be asked for where it is loaded
     if fold_batch_norm:
         model, _ = folding.fold_where_possible(model)
     signatures = _signatures(model)

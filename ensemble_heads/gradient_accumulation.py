@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from ensemble_heads import placement
+
 
 class GradientAccumulator:
     """Adds up gradients, and hands their mean over a number of batches on.
@@ -17,25 +19,26 @@ class GradientAccumulator:
     Args:
         steps: int >= 2, batches for each step of the optimizer.
         variables: list of the trainable variables. Made inside of a strategy's scope.
+        devices: collection of devices on which sums are beside their variables.
     """
 
-    def __init__(self, steps, variables):
+    def __init__(self, steps, variables, devices=()):
         own = {
             "trainable": False,
             "synchronization": tf.VariableSynchronization.ON_READ,
         }
-        self.steps = steps
+        self.steps, self._devices = steps, devices
         self._seen = tf.Variable(
             0, **own, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
         )
-        self._sums = {
-            id(variable): tf.Variable(
-                tf.zeros(variable.shape, variable.dtype),
-                **own,
-                aggregation=tf.VariableAggregation.SUM,
-            )
-            for variable in variables
-        }
+        self._sums = {}
+        for variable in variables:
+            with placement.beside(variable, devices):
+                self._sums[id(variable)] = tf.Variable(
+                    tf.zeros(variable.shape, variable.dtype),
+                    **own,
+                    aggregation=tf.VariableAggregation.SUM,
+                )
 
     def apply(self, gradients, variables, apply):
         """Takes the gradients of a batch; called in a replica.
@@ -57,7 +60,8 @@ class GradientAccumulator:
             apply([None if g is None else next(means) for g in gradients])
             self._seen.assign(0)
             for total in present:
-                total.assign(tf.zeros_like(total))
+                with placement.beside(total, self._devices):
+                    total.assign(tf.zeros_like(total))
 
         def look(strategy=None):
             due = tf.equal(self._seen, self.steps)

@@ -6,7 +6,7 @@ import warnings
 
 import tensorflow as tf
 
-from ensemble_heads import ensemblers, model_inputs, output_selection
+from ensemble_heads import ensemblers, model_inputs, output_selection, placement
 from ensemble_heads.keras_api import KERAS_3, LEGACY_OPTIMIZERS, keras, register
 from ensemble_heads.multi_head_wrapper import MultiHeadWrapper
 from ensemble_heads.predictions import Prediction
@@ -197,23 +197,15 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
 
         It is not compiled; the parts that are not replaced are shared.
         """
-        wrapper = MultiHeadWrapper.from_layout(
-            layout or self.wrapper.layout, self.wrapper.links
-        )
-        return MultiHeadModel(
-            trunk or self.trunk,
-            wrapper,
-            ensembler or self.ensembler,
-            self.links,
-            self.width_multiplier,
-            name=self.name,
-        )
+        layout = layout or self.wrapper.layout
+        wrapper = MultiHeadWrapper.from_layout(layout, self.wrapper.links)
+        parts = trunk or self.trunk, wrapper, ensembler or self.ensembler, self.links
+        return MultiHeadModel(*parts, self.width_multiplier, name=self.name)
 
     def select_outputs(self, names):
         """A multi-headed model of some of the outputs, sharing all variables.
 
-        Leaves out what is for training only, such as auxiliary classifiers on layers
-        below, with all layers that lead to nothing else.
+        Leaves out, say, auxiliary classifiers, with layers that lead to nothing else.
 
         Args:
             names: name of an output, which then comes bare; or a list of names.
@@ -240,6 +232,31 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
             ValueError: an unknown `execution`, or `"stacked"` for heads that cannot be.
         """
         return self.with_parts(layout=self.wrapper.with_execution(execution).layout)
+
+    def with_devices(self, devices):
+        """The same model with each of its heads on a device of its own.
+
+        Trunk, ensembler and loss stay where they are; see docs/distribution.md. Heads
+        are copied, with the present values; trunk and ensembler are shared. Files hold
+        no devices: a loaded model is on one until it is given some again.
+
+        Args:
+            devices: list with, for every head, the name of a device that TensorFlow
+                knows, as `"GPU:1"` or one of `eh.remote_devices`; None for where the
+                trunk is. Or None: all heads there, as without devices.
+
+        Returns:
+            A `MultiHeadModel`, not compiled.
+
+        Raises:
+            ValueError: unknown or too few devices, or heads stacked or in a tree.
+        """
+        return self.with_parts(layout=self.wrapper.with_devices(devices).layout)
+
+    @property
+    def devices(self):
+        """Tuple of the heads' devices; None where they have none."""
+        return self.wrapper.layout.devices
 
     def save(self, filepath, *args, **kwargs):
         """Saves the model, its optimizer and how it is trained to a `.keras` file.
@@ -269,6 +286,7 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
 
     def export(self, filepath, *args, **kwargs):
         """As `keras.Model.export`; `eh.export` also folds, and serves every head."""
+        placement.check_export(self.devices)
         if KERAS_3 and not args:
             kwargs.setdefault("input_signature", [model_inputs.input_specs(self)])
         return super().export(filepath, *args, **kwargs)

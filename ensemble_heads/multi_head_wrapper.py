@@ -5,6 +5,7 @@ import dataclasses
 from ensemble_heads.head_cloning import clone_heads
 from ensemble_heads.head_layouts import (
     HeadLayout,
+    SeparateHeads,
     check_execution,
     check_num_heads,
     check_tree_execution,
@@ -156,6 +157,19 @@ class MultiHeadWrapper(keras.layers.Layer):
             return self
         heads = self.layout.heads
         layout = lay_out(execution, self.num_heads, heads.__getitem__)
+        return self.from_layout(layout, self.links, name=self.name)
+
+    def with_devices(self, devices):
+        """The same heads on devices of their own; see `MultiHeadModel.with_devices`."""
+        if self.execution != "separate":
+            raise ValueError(
+                "`devices` must be left out unless heads run separately: what stacked "
+                "heads and trees share is in one place. `with_execution` converts "
+                f"stacked heads. Received: devices={devices!r} for heads that run "
+                f"{self.execution}"
+            )
+        name = self.layout.name
+        layout = SeparateHeads.placed(self.heads, devices, name=name)
         return self.from_layout(layout, self.links, name=self.name)
 
     @property

@@ -20,6 +20,7 @@ def multi_head(
     seed=None,
     copy_weights=False,
     execution="separate",
+    devices=None,
     name=None,
 ):
     """Turns a model into one with several heads that share its lower part.
@@ -56,6 +57,15 @@ def multi_head(
 
     ```
 
+    Heads can be on devices of their own, also on those of other processes.
+
+    ```python
+    >>> model = eh.multi_head(single, fork_at="shared", devices=[None, "CPU:0"])
+    >>> model.devices
+    (None, '/device:CPU:0')
+
+    ```
+
     Args:
         model: functional `keras.Model` or built Sequential; it is never changed.
         fork_at: a layer, or its name; in zoo models also a stage (`"stage2"`). At an
@@ -85,6 +95,8 @@ def multi_head(
             small dense heads; `"auto"` measures a training step of both ways on this
             device and takes the faster one. The numbers are the same. See
             `model.wrapper.execution`, `.execution_choice` and `model.with_execution`.
+        devices: list of the name of a device for every head, as `"GPU:1"`, or None for
+            where the trunk is; see `MultiHeadModel.with_devices`. Default: none.
         name: str, name of the new model. Default: `<name of model>_heads`.
 
     Returns:
@@ -95,7 +107,8 @@ def multi_head(
             connection in two, a tree that forks twice at one layer or is given in
             another structure than above, a layer whose widths cannot be traced (the
             message says what to pass instead), a tree or heads with a layer that cannot
-            be stacked under `"stacked"`, or an argument out of its range.
+            be stacked under `"stacked"`, devices that do not fit, or an argument out
+            of its range.
 
     References:
         EnsembleNet, section 3; Lee et al. 2015, arXiv:1511.06314, section 5.
@@ -123,5 +136,8 @@ def multi_head(
 
     if cloner.multiplier == "auto":
         found = auto_width.largest_within_budget(model, cut, cloner, assemble)
-        return found if execution == "separate" else found.with_execution(execution)
-    return assemble(cloner.multiplier, execution)
+        if execution != "separate":
+            found = found.with_execution(execution)
+    else:
+        found = assemble(cloner.multiplier, execution)
+    return found if devices is None else found.with_devices(devices)

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from ensemble_heads import input_checks
+from ensemble_heads import input_checks, placement
 from ensemble_heads.gradient_accumulation import GradientAccumulator
 from ensemble_heads.gradient_clipping import reduce_before_clipping
 from ensemble_heads.keras_api import KERAS_3, keras, list_metrics
@@ -102,10 +102,16 @@ class EnsembleTrainer:
                 shapes=self.wrapper.layout.head_shapes,
                 **plan_arguments,
             )
+        if self.devices:
+            jit_compile = self._check_placed(jit_compile)
         automatic = jit_compile == "auto" and not KERAS_3
         super().compile(
             **{**run_arguments, "jit_compile": None if automatic else jit_compile}
         )
+        if self.devices:
+            placement.build_optimizer(
+                self.optimizer, self.trainable_variables, self.devices
+            )
         self.wrapper.layout.prepare(jit_compile is True)
         self._plan = plan
         self._accumulator = None if count == 1 else self._make_accumulator(count)
@@ -219,7 +225,7 @@ class EnsembleTrainer:
         values = plan.losses_of(targets, weights, predictions, checked)
         total = plan.total(values)
         # Once for all heads: a regulariser belongs to a weight, not to a loss.
-        for penalty in self.losses:
+        for penalty in self._penalties():
             total += tf.reduce_sum(tf.cast(penalty, total.dtype))
 
         def track():
@@ -227,13 +233,43 @@ class EnsembleTrainer:
 
         return total, track
 
+    def _check_placed(self, jit_compile):
+        """Refuses what has no devices of its own to give; returns `jit_compile`."""
+        if jit_compile is True:
+            raise ValueError(
+                "`jit_compile` must not be True where heads have devices: a program of "
+                "XLA is on one. Received: jit_compile=True"
+            )
+        with self.distribute_strategy.scope():
+            elsewhere = tf.distribute.has_strategy()
+        if elsewhere:
+            raise ValueError(
+                "Heads must have no devices under a strategy of tf.distribute, which "
+                f"has its own. Received: devices={self.devices}"
+            )
+        return False
+
+    def _penalties(self):
+        """What layers add to the loss: regularisers, and what they were called on."""
+        placed = self.wrapper.layout.penalties
+        if placed is None:
+            return self.losses
+        if getattr(self, "_callable_losses", ()):  # of Keras 2 only
+            raise ValueError(
+                "`add_loss` must be called on layers of the trunk or the heads where "
+                "heads have devices, and not on the model. "
+                f"Received: a loss added to `{self.name}`"
+            )
+        rest = [self.trunk, *self.flat_ensemblers()]
+        return [penalty for layer in rest for penalty in layer.losses] + placed
+
     def _make_accumulator(self, count):
         variables = self.trainable_variables
         with self.distribute_strategy.scope():
             # A branch of the step is no place for the optimizer to make variables.
             if hasattr(self.optimizer, "build"):
                 self.optimizer.build(variables)
-            return GradientAccumulator(count, variables)
+            return GradientAccumulator(count, variables, self.devices or ())
 
     def _scaled(self, loss):
         """The loss by the loss scale of mixed precision."""
@@ -253,10 +289,11 @@ class EnsembleTrainer:
                 gradients = self.optimizer.get_unscaled_gradients(gradients)
             self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
-        if self._accumulator is None:
-            apply(gradients)
-        else:
-            self._accumulator.apply(gradients, variables, apply)
+        with placement.following(self.devices or (), self.optimizer):
+            if self._accumulator is None:
+                apply(gradients)
+            else:
+                self._accumulator.apply(gradients, variables, apply)
 
     def _first_batch_checks(self, x, y, loss):
         step = tf.convert_to_tensor(self.optimizer.iterations)

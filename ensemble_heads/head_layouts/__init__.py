@@ -3,7 +3,8 @@
 A layout is a layer that owns the heads' variables; the wrapper and everything above it
 need not know which one it is:
 
-* `SeparateHeads`: every head is a functional model of its own;
+* `SeparateHeads`: every head is a functional model of its own, on a device of its own
+  if wanted;
 * `HeadTree`: heads branch off one another and share what lies below;
 * `StackedHeads`: equal heads hold their variables together and run at once.
 """

@@ -49,10 +49,15 @@ class HeadLayout(keras.layers.Layer):
         head_shapes: tuple of the shapes of a head's outputs, the batch first.
         execution: `"separate"`, `"stacked"` or `"tree"`, how the heads are run.
         choice: `measuring.Choice`, where that was chosen for this layout; else None.
+        devices: tuple of the names of the heads' devices, or None.
+        penalties: list of what the heads add to the loss, where the layout has taken
+            care of it; None where Keras' `losses` tell it.
     """
 
     execution = "separate"
     choice = None
+    devices = None
+    penalties = None
 
     def __init__(self, parts, head, **kwargs):
         # Every layer of a head casts for itself, as in the single model.
