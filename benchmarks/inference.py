@@ -42,9 +42,9 @@ from absl import app, flags, logging
 from rich.console import Console
 
 import ensemble_heads as eh
-import zoo
 from benchmarks import paired_timing, recording
 from benchmarks.paired_timing import CLOCKS
+from benchmarks.two_headed import two_headed
 from ensemble_heads import provenance
 from ensemble_heads.keras_api import keras
 
@@ -60,11 +60,8 @@ CLOSE = 1e-4  # between probabilities of one image
 FLAGS = flags.FLAGS
 
 
-def two_headed(name, **changes):
-    """`eh.MultiHeadModel` of a row of the zoo, forked as Table 1 forks ResNet-152."""
-    single = zoo.SPECS[name].with_changes(**changes)
-    spec = zoo.MultiHeadSpec(single, "stage2", num_heads=2, width_multiplier=0.6875)
-    model = spec.build(f"{name}_2heads")
+def draw_batch_norms(model):
+    """Gives all batch norms of a model random weights, near those of new ones."""
     random = np.random.default_rng(0)
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -77,7 +74,6 @@ def two_headed(name, **changes):
                     random.uniform(0.9, 1.1, variance),
                 ]
             )
-    return model
 
 
 def ways(model, paths, batch):
@@ -246,6 +242,7 @@ def main(_):
     load, lines = recording.busy_before(), []
     for name in models:
         model = two_headed(name, **changes)
+        draw_batch_norms(model)
         with tempfile.TemporaryDirectory() as folder:
             paths = {
                 way: eh.export(model, os.path.join(folder, way), **options)

@@ -6,7 +6,12 @@ import warnings
 
 import tensorflow as tf
 
-from ensemble_heads import ensemblers, model_inputs, output_selection
+from ensemble_heads import (
+    ensemblers,
+    model_inputs,
+    output_selection,
+    recomputation,
+)
 from ensemble_heads.keras_api import KERAS_3, LEGACY_OPTIMIZERS, keras, register
 from ensemble_heads.multi_head_wrapper import MultiHeadWrapper
 from ensemble_heads.predictions import Prediction
@@ -313,7 +318,7 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
     def _forward_heads(self, inputs, training):
         """The features, and lists of the stacked `Prediction` and mask per output."""
         inputs = model_inputs.known_inputs(self.trunk, inputs)
-        features = self.trunk(inputs, training=training)
+        features = recomputation.run(self.trunk, inputs, training)
         stacks, masks = self.wrapper.stacked_logits(features, training=training)
         heads = [
             Prediction(stack, link, "logits" if taken == "linear" else "probabilities")
