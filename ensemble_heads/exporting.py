@@ -8,12 +8,17 @@ import shutil
 import tempfile
 
 import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import (
+    convert_variables_to_constants_v2,
+)
 
 from ensemble_heads import folding, graph, model_inputs
 from ensemble_heads.multi_head_model import MultiHeadModel
 
+_MOST_CONSTANTS = 2**31 - 2**24  # bytes: a protocol buffer's limit, less the graph's
 
-def export(model, directory, heads=None, fold_batch_norm=True):
+
+def export(model, directory, heads=None, fold_batch_norm=True, freeze=False):
     """Writes a model as a SavedModel for serving.
 
     Signatures, each for any batch size, with the names of the model's inputs and
@@ -47,13 +52,19 @@ def export(model, directory, heads=None, fold_batch_norm=True):
             ensemble is that of these heads. Default: all.
         fold_batch_norm: bool, whether to fold the batch norms; what cannot be folded
             is exported as it is.
+        freeze: bool, whether weights become constants of the graph, at most 2 GB.
+            TensorFlow then lays them out once for its kernels and not with every
+            call, which tells at small batches of convolutional models (measured by
+            benchmarks/inference.py); writing and the first call take longer, and the
+            weights can no longer be read as variables.
 
     Returns:
         `directory` as a str.
 
     Raises:
         ValueError: `directory` exists, `model` is a subclassed model, or `heads` are
-            given for a model without heads or name heads that it does not have.
+            given for a model without heads or name heads that it does not have; or
+            the weights are too large for `freeze`.
     """
     directory = os.path.abspath(os.fspath(directory))
     if os.path.lexists(directory):
@@ -74,7 +85,7 @@ def export(model, directory, heads=None, fold_batch_norm=True):
         model = model.with_devices(None)  # they would be asked for where it is loaded
     if fold_batch_norm:
         model, _ = folding.fold_where_possible(model)
-    signatures = _signatures(model)
+    signatures = _signatures(model, freeze)
     _write(_module(model, signatures), signatures, directory)
     return directory
 
@@ -104,7 +115,7 @@ def model_of_heads(model, heads):
     return model.select_heads(indices)
 
 
-def _signatures(model):
+def _signatures(model, freeze):
     """{name of signature: concrete function}."""
     specs = model_inputs.input_specs(model)
     names = _unique([_identifier(name) for name in _input_names(specs)])
@@ -116,10 +127,56 @@ def _signatures(model):
     functions = {"serving_default": infer}
     if isinstance(model, MultiHeadModel):
         functions["heads"] = model.head_predictions
-    return {
-        key: _signature(function, specs, names, outputs)
+    functions = {
+        key: lambda *flat, function=function: tf.nest.flatten(
+            function(tf.nest.pack_sequence_as(specs, flat))
+        )
         for key, function in functions.items()
     }
+    if freeze:
+        functions = _frozen(functions, tf.nest.flatten(specs))
+    return {
+        key: _signature(function, tf.nest.flatten(specs), names, outputs)
+        for key, function in functions.items()
+    }
+
+
+def _frozen(functions, specs):
+    """Functions of tensors, of one graph in which variables are constants.
+
+    TensorFlow prunes from each what only the others need; on disk, all share the
+    constants.
+    """
+    keys = sorted(functions)  # the order of tf.nest
+
+    @tf.function
+    def call(*flat):
+        return {key: functions[key](*flat) for key in keys}
+
+    traced = call.get_concrete_function(*specs)
+    size = sum(v.shape.num_elements() * v.dtype.size for v in traced.graph.variables)
+    if size > _MOST_CONSTANTS:
+        raise ValueError(
+            f"`freeze` must be False for weights of more than {_MOST_CONSTANTS:,} "
+            "bytes, which TensorFlow's graphs cannot hold. Received: freeze=True and "
+            f"{size:,} bytes"
+        )
+    constant = convert_variables_to_constants_v2(traced, lower_control_flow=False)
+    # Handles of lookup tables stay, as further arguments.
+    captured = {inside.name: outside for outside, inside in traced.graph.captures}
+    tables = [captured[tensor.name] for tensor in constant.inputs[len(specs) :]]
+    places = tf.nest.pack_sequence_as(
+        traced.structured_outputs, range(len(constant.outputs))
+    )
+
+    def one_of(key):
+        def function(*flat):
+            results = constant(*flat, *tables)
+            return [results[place] for place in places[key]]
+
+        return function
+
+    return {key: one_of(key) for key in keys}
 
 
 def _module(model, signatures):
@@ -140,14 +197,13 @@ def _signature(function, specs, names, outputs):
 
     @tf.function
     def serve(**inputs):
-        flat = [inputs[name] for name in names]
-        results = function(tf.nest.pack_sequence_as(specs, flat))
-        return dict(zip(outputs, tf.nest.flatten(results), strict=True))
+        results = function(*(inputs[name] for name in names))
+        return dict(zip(outputs, results, strict=True))
 
     return serve.get_concrete_function(
         **{
             name: tf.TensorSpec(spec.shape, spec.dtype, name)
-            for name, spec in zip(names, tf.nest.flatten(specs), strict=True)
+            for name, spec in zip(names, specs, strict=True)
         }
     )
 

@@ -183,6 +183,14 @@ def tensors_in(structure):
     return [t for t in tf.nest.flatten(structure) if isinstance(t, Tensor)]
 
 
+def takes_training(layer):
+    """Whether a layer's `call` has the argument `training`."""
+    accepts = getattr(layer, "_expects_training_arg", None)  # Keras 2
+    if accepts is None:
+        accepts = getattr(layer, "_call_has_training_arg", False)  # Keras 3
+    return accepts
+
+
 def ancestors(graph, tensors):
     """Set of the tensors that any of these is made from, and themselves."""
     found = set(tensors)
@@ -360,10 +368,7 @@ class _Reader:
         ]
 
     def _with_training(self, layer, kwargs, training):
-        accepts = getattr(layer, "_expects_training_arg", None)  # Keras 2
-        if accepts is None:
-            accepts = getattr(layer, "_call_has_training_arg", False)  # Keras 3
-        return {**kwargs, "training": training} if accepts else kwargs
+        return {**kwargs, "training": training} if takes_training(layer) else kwargs
 
     def _name(self, layer, prefix):
         if id(layer) not in self.names:

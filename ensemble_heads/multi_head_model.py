@@ -6,7 +6,13 @@ import warnings
 
 import tensorflow as tf
 
-from ensemble_heads import ensemblers, model_inputs, output_selection, placement
+from ensemble_heads import (
+    ensemblers,
+    model_inputs,
+    output_selection,
+    placement,
+    recomputation,
+)
 from ensemble_heads.keras_api import KERAS_3, LEGACY_OPTIMIZERS, keras, register
 from ensemble_heads.multi_head_wrapper import MultiHeadWrapper
 from ensemble_heads.predictions import Prediction
@@ -313,7 +319,7 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
         config = dict(config)
         for part in ("trunk", "wrapper"):
             config[part] = load(config[part], custom_objects)
-        config["ensembler"] = _load_ensemblers(config["ensembler"], custom_objects)
+        config["ensembler"] = ensemblers.load(config["ensembler"], custom_objects)
         return cls(**config)
 
     def __dir__(self):
@@ -337,7 +343,7 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
     def _forward_heads(self, inputs, training):
         """The features, and lists of the stacked `Prediction` and mask per output."""
         inputs = model_inputs.known_inputs(self.trunk, inputs)
-        features = self.trunk(inputs, training=training)
+        features = recomputation.run(self.trunk, inputs, training)
         stacks, masks = self.wrapper.stacked_logits(features, training=training)
         heads = [
             Prediction(stack, link, "logits" if taken == "linear" else "probabilities")
@@ -388,12 +394,3 @@ def _policy_name(models):
             if layer.compute_dtype == "float16":
                 return layer.dtype_policy.name
     return None
-
-
-def _load_ensemblers(config, custom_objects):
-    load = keras.saving.deserialize_keras_object
-    if isinstance(config, list):
-        return [load(item, custom_objects) for item in config]
-    if "class_name" not in config:
-        return {key: load(item, custom_objects) for key, item in config.items()}
-    return load(config, custom_objects)

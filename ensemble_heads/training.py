@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from ensemble_heads import input_checks, placement
+from ensemble_heads import input_checks, placement, recomputation
 from ensemble_heads.gradient_accumulation import GradientAccumulator
 from ensemble_heads.gradient_clipping import reduce_before_clipping
 from ensemble_heads.keras_api import KERAS_3, keras, list_metrics
@@ -19,6 +19,7 @@ class EnsembleTrainer:
 
     _plan = None
     _accumulator = None
+    _recomputes = False
     _compile_arguments = None
 
     def compile(
@@ -33,6 +34,7 @@ class EnsembleTrainer:
         head_metrics=None,
         weighted_head_metrics=None,
         gradient_accumulation_steps=1,
+        recompute_activations=False,
         run_eagerly=False,
         steps_per_execution=1,
         jit_compile="auto",
@@ -63,6 +65,11 @@ class EnsembleTrainer:
                 size the step that all of them together would give. Metrics and batch
                 norms see single batches. An epoch may end between; what is summed up
                 then is not saved with the model.
+            recompute_activations: bool, compute most activations of a training step
+                again for the gradient instead of keeping them: less memory, more
+                time, the same numbers (`ensemble_heads/recomputation.py`). Needs Keras
+                3. Layers that it does not know keep theirs: stacked ones, layers of
+                your own, synchronised batch norms.
             run_eagerly: bool, run steps as Python.
             steps_per_execution: int, batches per call of the compiled program.
             jit_compile: bool, compile by XLA. Default `"auto"`: Keras' own choice,
@@ -86,6 +93,7 @@ class EnsembleTrainer:
         count = integer_at_least(
             "gradient_accumulation_steps", gradient_accumulation_steps, 1
         )
+        recomputation.check(recompute_activations, self.devices)
         run_arguments = {
             "optimizer": keras.optimizers.get(optimizer),
             "run_eagerly": run_eagerly,
@@ -114,12 +122,14 @@ class EnsembleTrainer:
             )
         self.wrapper.layout.prepare(jit_compile is True)
         self._plan = plan
+        self._recomputes = recompute_activations
         self._accumulator = None if count == 1 else self._make_accumulator(count)
         self._compile_arguments = _Arguments(
             {
                 **run_arguments,
                 **plan_arguments,
                 "gradient_accumulation_steps": count,
+                "recompute_activations": recompute_activations,
             }
         )
         if loss is not None:
@@ -128,7 +138,8 @@ class EnsembleTrainer:
     def train_step(self, data):
         x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
-            loss, track = self._batch_loss(x, y, weights, training=True)
+            with recomputation.active_if(self._recomputes):
+                loss, track = self._batch_loss(x, y, weights, training=True)
             replicas = tf.distribute.get_strategy().num_replicas_in_sync
             share = loss / replicas
             scaled = self._scaled(share)

@@ -6,6 +6,7 @@ import stat
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 import ensemble_heads as eh
 from ensemble_heads import exporting
@@ -92,8 +93,10 @@ def close(actual, expected, atol=1e-5):
 
 
 @pytest.mark.parametrize("fold", [True, False])
-def test_ensemble_and_heads_equal_the_live_model(tmp_path, model, fold):
-    path = eh.export(model, tmp_path / "serving" / "1", fold_batch_norm=fold)
+@pytest.mark.parametrize("freeze", [True, False])
+def test_ensemble_and_heads_equal_the_live_model(tmp_path, model, fold, freeze):
+    path = tmp_path / "serving" / "1"
+    path = eh.export(model, path, fold_batch_norm=fold, freeze=freeze)
     assert path == str(tmp_path / "serving" / "1")
     served = signatures(path)
     assert set(served) == {"serving_default", "heads"}
@@ -120,6 +123,33 @@ def test_folding_drops_the_statistics(tmp_path, model):
     profile = eh.profile(model)
     assert size[id(folded)] == profile.folded_parameters
     assert size[id(unfolded)] == profile.total_parameters
+
+
+def test_frozen_weights_are_constants_and_there_once(tmp_path, model):
+    path = eh.export(model, tmp_path / "frozen", freeze=True)
+    loaded = tf.saved_model.load(path)
+    assert list(loaded.weights) == []
+    functions = {key: sign.graph for key, sign in loaded.signatures.items()}
+    assert not any(graph.variables for graph in functions.values())
+    # Both signatures call one function, so that no weight is written twice.
+    bytes_of_weights = 4 * eh.profile(model).folded_parameters
+    graph = saved_model_pb2.SavedModel.FromString(
+        (tmp_path / "frozen" / "saved_model.pb").read_bytes()
+    ).meta_graphs[0]
+    constants = sum(
+        int(tf.make_ndarray(node.attr["value"].tensor).nbytes)
+        for function in graph.graph_def.library.function
+        for node in function.node_def
+        if node.op == "Const" and node.attr["dtype"].type == tf.float32.as_datatype_enum
+    )
+    assert bytes_of_weights <= constants < 1.2 * bytes_of_weights
+
+
+def test_more_weights_than_a_graph_can_hold(tmp_path, model, monkeypatch):
+    monkeypatch.setattr(exporting, "_MOST_CONSTANTS", 100)
+    with pytest.raises(ValueError, match="`freeze` must be False.*Received: freeze=T"):
+        eh.export(model, tmp_path / "large", freeze=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_loads_without_this_package(tmp_path, run_python, model):
@@ -207,8 +237,14 @@ def test_several_inputs_and_outputs_keep_their_names(tmp_path, kind):
         out_names = {0: "z-last", 1: "q"}
     model = keras.Model(inputs, outputs)
     multi = eh.multi_head(model, fork_at="up", num_heads=2)
-    for number, exported in enumerate((model, multi)):
-        served = signatures(eh.export(exported, tmp_path / str(number)))
+    for exported, freeze in (
+        (model, False),
+        (model, True),
+        (multi, True),
+        (multi, False),
+    ):
+        path = tmp_path / f"{exported.name}_{freeze}"
+        served = signatures(eh.export(exported, path, freeze=freeze))
         tensors = {name: tf.constant(value) for name, value in names.items()}
         results = served["serving_default"](**tensors)
         assert set(results) == set(out_names.values())
@@ -237,12 +273,16 @@ def test_fixed_batch_is_served_at_any_size(tmp_path):
     assert served["serving_default"](x=tf.ones((5, 3)))["y"].shape == (5, 2)
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision(tmp_path, policy):
+@pytest.mark.parametrize(
+    "policy, freeze",
+    [("mixed_bfloat16", False), ("mixed_bfloat16", True), ("mixed_float16", False)],
+)
+def test_mixed_precision(tmp_path, policy, freeze):
     keras.mixed_precision.set_global_policy(policy)
     try:
         model = make_ensemble()
-        path = eh.export(model, tmp_path / policy, fold_batch_norm=False)
+        path = tmp_path / policy
+        path = eh.export(model, path, fold_batch_norm=False, freeze=freeze)
     finally:
         keras.mixed_precision.set_global_policy("float32")
     served = signatures(path)
@@ -253,12 +293,13 @@ def test_mixed_precision(tmp_path, policy):
     close(result, live)
 
 
-def test_lookup_tables_are_saved(tmp_path):
+@pytest.mark.parametrize("freeze", [True, False])
+def test_lookup_tables_are_saved(tmp_path, freeze):
     words = keras.Input((2,), dtype="string", name="words")
     indices = layers.StringLookup(vocabulary=["a", "b", "c"])(words)
     x = layers.Flatten()(layers.Embedding(5, 4)(indices))
     model = keras.Model(words, layers.Dense(2, name="y")(x))
-    served = signatures(eh.export(model, tmp_path / "words"))
+    served = signatures(eh.export(model, tmp_path / "words", freeze=freeze))
     given = tf.constant([["a", "z"], ["c", "b"]])
     close(served["serving_default"](words=given)["y"], model(given))
 

@@ -33,6 +33,7 @@ __all__ = [
     "build",
     "combine",
     "get",
+    "load",
     "predict",
     "uses_features",
 ]
@@ -62,3 +63,13 @@ def get(identifier):
         "[batch, heads, …] and returns [batch, …]. "
         f"Received: ensembler={identifier!r}"
     )
+
+
+def load(config, custom_objects=None):
+    """Ensembler layers from their configurations, alone or in a list or dict."""
+    make = keras.saving.deserialize_keras_object
+    if isinstance(config, list):
+        return [make(item, custom_objects) for item in config]
+    if "class_name" not in config:
+        return {key: make(item, custom_objects) for key, item in config.items()}
+    return make(config, custom_objects)

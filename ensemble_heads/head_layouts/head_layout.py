@@ -4,6 +4,7 @@ import numbers
 
 import tensorflow as tf
 
+from ensemble_heads import recomputation
 from ensemble_heads.keras_api import KERAS_3, keras
 from ensemble_heads.outputs import Outputs
 
@@ -150,7 +151,7 @@ def run(part, features, training):
     """
     flat = tf.nest.flatten(features)
     masks = [getattr(tensor, "_keras_mask", None) for tensor in flat]
-    outputs = part(features, training=training)
+    outputs = recomputation.run(part, features, training)
     for tensor, mask in zip(flat, masks, strict=True):
         if mask is not None:  # attention in Keras 3 takes it off its inputs
             tensor._keras_mask = mask
