@@ -9,7 +9,7 @@ The median over the rounds of the ratios is reported, on the clock and of CPU ti
 
 Goal: the two lines are within 5 % of each other.
 
-Writes benchmarks/results/two_lines.csv.
+Writes two_lines.csv into benchmarks/results.
 """
 
 import contextlib
@@ -149,7 +149,9 @@ def define_flags():
     flags.DEFINE_bool("smoke", False, "A tiny network and few rounds.")
     flags.DEFINE_string("alone", None, "Used by the processes that this one starts.")
     flags.DEFINE_string(
-        "output", None, "CSV file to write. Default: benchmarks/results/two_lines.csv"
+        "output",
+        None,
+        "CSV file to write. Default: two_lines.csv beside the others",
     )
 
 

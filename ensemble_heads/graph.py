@@ -13,7 +13,9 @@ import inspect
 import tensorflow as tf
 
 from ensemble_heads import keras_networks
-from ensemble_heads.keras_api import keras
+from ensemble_heads.keras_api import KERAS_3, keras
+
+_TRAINING = "_call_has_training_arg" if KERAS_3 else "_expects_training_arg"
 
 
 class Tensor:
@@ -185,10 +187,7 @@ def tensors_in(structure):
 
 def takes_training(layer):
     """Whether a layer's `call` has the argument `training`."""
-    accepts = getattr(layer, "_expects_training_arg", None)  # Keras 2
-    if accepts is None:
-        accepts = getattr(layer, "_call_has_training_arg", False)  # Keras 3
-    return accepts
+    return getattr(layer, _TRAINING, False)
 
 
 def ancestors(graph, tensors):

@@ -39,7 +39,6 @@ _KNOWN = {getattr(_layers, name) for name in _NAMES}
 _KNOWN |= {
     getattr(_layers, name.format(r)) for name in _NAMES_OF_RANKS for r in (1, 2, 3)
 }
-_KNOWN |= {_layers.Dropout, _layers.GaussianNoise, _layers.GaussianDropout}
 
 _local = threading.local()  # replicas run in threads of their own
 
@@ -186,7 +185,7 @@ def _is_known(layer):
 
 
 def _like(tensor, value):
-    """As a functional model takes it: its own dtype, and no missing last axis."""
+    """As a functional model takes it, in its own dtype."""
     value_dtype = tf.as_dtype(tensor.dtype)
     mask = getattr(value, "_keras_mask", None)
     value = tf.convert_to_tensor(value)
@@ -200,9 +199,8 @@ def _like(tensor, value):
 def _run_again(segment, given, training):
     """As `Segment.run`, keeping no activations.
 
-    All variables go in as tensors, and what layers assign (statistics, and the states
-    of random generators) comes out: so the second time begins where the first one did
-    and changes nothing.
+    All variables go in as tensors, and the statistics that layers assign come out: so
+    the second time begins where the first one did and changes nothing.
     """
     layers = {id(node.layer): node.layer for node in segment.nodes}.values()
     trained = [v for layer in layers for v in layer.trainable_variables]

@@ -69,7 +69,7 @@ class EnsembleTrainer:
                 again for the gradient instead of keeping them: less memory, more
                 time, the same numbers (`ensemble_heads/recomputation.py`). Needs Keras
                 3. Layers that it does not know keep theirs: stacked ones, layers of
-                your own, synchronised batch norms.
+                your own, those that draw random numbers, synchronised batch norms.
             run_eagerly: bool, run steps as Python.
             steps_per_execution: int, batches per call of the compiled program.
             jit_compile: bool, compile by XLA. Default `"auto"`: Keras' own choice,

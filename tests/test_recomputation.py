@@ -13,7 +13,7 @@ layers = keras.layers
 SPARSE = "sparse_categorical_crossentropy"
 
 
-def residual_model(norm=zoo.BatchNormalization, rate=0.0, classes=4):
+def residual_model(norm=zoo.BatchNormalization, classes=4):
     """Units with shortcuts and batch norms, forked into two heads.
 
     With tf.recompute_grad's own search for variables, its gradients were wrong.
@@ -24,8 +24,6 @@ def residual_model(norm=zoo.BatchNormalization, rate=0.0, classes=4):
         y = layers.ReLU()(norm(momentum=0.5)(y))
         y = layers.Dense(5, kernel_regularizer="l2")(y)
         y = norm(momentum=0.5)(y)
-        if rate:
-            y = layers.Dropout(rate, seed=unit)(y)
         x = layers.Add()([y, x]) if unit else y
         x = layers.ReLU(name=f"unit{unit}")(x)
     single = keras.Model(inputs, layers.Dense(classes, activation="softmax")(x))
@@ -43,7 +41,7 @@ def trained(recompute, start, make, steps=3, **settings):
     model = make()
     if start is not None:
         for variable, value in zip(model.variables, start, strict=True):
-            variable.assign(value)  # the states of random generators as well
+            variable.assign(value)
     begin = [np.array(variable) for variable in model.variables]
     settings = {"optimizer": keras.optimizers.SGD(0.1, momentum=0.9), **settings}
     model.compile(loss=SPARSE, recompute_activations=recompute, **settings)
@@ -58,7 +56,7 @@ def compare(make, atol=2e-6, **settings):
     _, again, loss_again = trained(True, start, make, **settings)
     assert loss_again == pytest.approx(loss, rel=1e-5 + atol)
     moved = [np.abs(a - b).max() for a, b in zip(kept, start)]
-    assert sum(one > 5 * atol for one in moved) > len(moved) / 2
+    assert sum(one > 5 * atol for one in moved) > len(moved) / 4
     for one, other in zip(again, kept, strict=True):
         np.testing.assert_allclose(one, other, rtol=10 * atol, atol=atol)
 
@@ -92,11 +90,6 @@ def test_mixed_precision(policy):
     compare(residual_model, atol=1e-2 if policy == "mixed_bfloat16" else 2e-3)
 
 
-@needs_keras_3
-def test_dropout_drops_the_same():
-    compare(lambda: residual_model(rate=0.5))
-
-
 def test_segments_end_between_units_and_hold_all():
     network = residual_model().heads[0]
     read = graph.read(network)
@@ -114,10 +107,11 @@ def test_what_cannot_be_run_again_stands_alone():
     x = inputs = keras.Input((3,))
     for layer in (layers.Dense(3), layers.ReLU(), Own(), layers.Dense(3)):
         x = layer(x)
-    x = layers.Dense(2, activity_regularizer="l2")(layers.ReLU()(x))
+    x = layers.Dropout(0.5)(layers.ReLU()(x))
+    x = layers.Dense(2, activity_regularizer="l2")(x)
     found = recomputation.segments(graph.read(keras.Model(inputs, x)))
     sizes = [(len(part.nodes), part.known) for part in found]
-    assert sizes == [(2, True), (1, False), (2, True), (1, False)]
+    assert sizes == [(2, True), (1, False), (2, True), (2, False)]
 
 
 @needs_keras_3
@@ -173,3 +167,10 @@ def test_refused_on_keras_2():
 def test_only_yes_or_no():
     with pytest.raises(ValueError, match="`recompute_activations` must be True or F"):
         residual_model().compile("sgd", SPARSE, recompute_activations="trunk")
+
+
+@needs_keras_3
+def test_refused_for_heads_on_devices():
+    model = residual_model().with_devices([None, "CPU:0"])
+    with pytest.raises(ValueError, match="must be False for heads on devices"):
+        model.compile("sgd", SPARSE, recompute_activations=True)
