@@ -13,9 +13,7 @@ import inspect
 import tensorflow as tf
 
 from ensemble_heads import keras_networks
-from ensemble_heads.keras_api import KERAS_3, keras
-
-_TRAINING = "_call_has_training_arg" if KERAS_3 else "_expects_training_arg"
+from ensemble_heads.keras_api import keras
 
 
 class Tensor:
@@ -183,11 +181,6 @@ def is_functional(model):
 def tensors_in(structure):
     """Flat list of the `Tensor` objects in a structure."""
     return [t for t in tf.nest.flatten(structure) if isinstance(t, Tensor)]
-
-
-def takes_training(layer):
-    """Whether a layer's `call` has the argument `training`."""
-    return getattr(layer, _TRAINING, False)
 
 
 def ancestors(graph, tensors):
@@ -367,7 +360,8 @@ class _Reader:
         ]
 
     def _with_training(self, layer, kwargs, training):
-        return {**kwargs, "training": training} if takes_training(layer) else kwargs
+        accepts = keras_networks.takes_training(layer)
+        return {**kwargs, "training": training} if accepts else kwargs
 
     def _name(self, layer, prefix):
         if id(layer) not in self.names:

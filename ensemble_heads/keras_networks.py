@@ -84,3 +84,9 @@ def not_functional(model):
         "`model` must be a functional keras.Model. "
         f"Received: {type(model).__name__}: {model!r}"
     )
+
+
+def takes_training(layer):
+    """Whether a layer's `call` has the argument `training`."""
+    flag = "_call_has_training_arg" if KERAS_3 else "_expects_training_arg"
+    return getattr(layer, flag, False)

@@ -20,6 +20,7 @@ import threading
 import tensorflow as tf
 
 from ensemble_heads import graph as graphs
+from ensemble_heads import keras_networks
 from ensemble_heads.keras_api import KERAS_3, keras
 
 _layers = keras.layers
@@ -68,7 +69,10 @@ class Segment:
 
         for node in self.nodes:
             args, kwargs = tf.nest.map_structure(value, (node.args, node.kwargs))
-            if graphs.takes_training(node.layer) and kwargs.get("training") is None:
+            if (
+                keras_networks.takes_training(node.layer)
+                and kwargs.get("training") is None
+            ):
                 kwargs["training"] = training
             results = tf.nest.flatten(node.layer(*args, **kwargs))
             values.update(zip(node.outputs, results, strict=True))
