@@ -9,7 +9,14 @@ from rich.progress import track
 CLOCKS = {"seconds": time.perf_counter, "cpu_seconds": time.process_time}
 
 
-def measure(steps, first, label, rounds, warm_up):
+def timed(step):
+    """{one of `CLOCKS`: seconds that a call takes}."""
+    begin = {clock: read() for clock, read in CLOCKS.items()}
+    step()
+    return {clock: read() - begin[clock] for clock, read in CLOCKS.items()}
+
+
+def measure(steps, first, label, rounds, warm_up, timed=timed):
     """Times single steps, each right beside one that all are compared with.
 
     Args:
@@ -17,6 +24,8 @@ def measure(steps, first, label, rounds, warm_up):
         first: the name of the one that the others are compared with.
         label: str, for the progress bar.
         rounds, warm_up: int, rounds that count and rounds before them.
+        timed: callable, step -> {one of `CLOCKS`: seconds}. Default: those that a call
+            takes in this process.
 
     Returns:
         {name of another: {one of `CLOCKS`: list of (its seconds, those of the first),
@@ -30,7 +39,7 @@ def measure(steps, first, label, rounds, warm_up):
         for number in track(range(-warm_up, rounds), label, transient=True):
             for name in names:
                 order = (name, first) if number % 2 else (first, name)
-                took = {one: _timed(steps[one]) for one in order}
+                took = {one: timed(steps[one]) for one in order}
                 for clock in CLOCKS if number >= 0 else ():
                     pairs[name][clock].append((took[name][clock], took[first][clock]))
     finally:
@@ -52,10 +61,3 @@ def medians(pairs, name, clock):
         own = [(first, first) for some in pairs.values() for _, first in some[clock]]
     seconds = statistics.median(took for took, _ in own)
     return seconds, statistics.median(took / first for took, first in own)
-
-
-def _timed(step):
-    """{one of `CLOCKS`: seconds that a call takes}."""
-    begin = {clock: read() for clock, read in CLOCKS.items()}
-    step()
-    return {clock: read() - begin[clock] for clock, read in CLOCKS.items()}

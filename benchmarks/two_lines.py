@@ -15,8 +15,6 @@ Writes two_lines.csv into benchmarks/results.
 import contextlib
 import json
 import os
-import statistics
-import subprocess
 import sys
 from pathlib import Path
 
@@ -27,16 +25,17 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
 from rich.console import Console
-from rich.progress import track
 
 import zoo
-from benchmarks import recording
+from benchmarks import other_processes, paired_timing, recording
 from benchmarks.paired_timing import CLOCKS
 from ensemble_heads import provenance
 from ensemble_heads.keras_api import keras
 
 GOAL = 1.05
 POLICIES = ("float32", "mixed_bfloat16")
+THIS, OTHER = "this", "other"
+SIDES = {THIS: sys.executable, OTHER: None}  # by --other_python
 
 FLAGS = flags.FLAGS
 
@@ -60,55 +59,7 @@ def serve(policy, network, batch_size):
     # Makes the train function, and traces it.
     model.fit(batches, steps_per_epoch=1, shuffle=False, verbose=0)
     iterator = iter(batches)
-    print(json.dumps(provenance.describe()), flush=True)
-    for _ in sys.stdin:
-        begin = {clock: read() for clock, read in CLOCKS.items()}
-        logs = model.train_function(iterator)
-        tf.nest.map_structure(float, logs)
-        took = {clock: read() - begin[clock] for clock, read in CLOCKS.items()}
-        print(json.dumps(took), flush=True)
-
-
-@contextlib.contextmanager
-def waiting(python, *arguments):
-    """(what it was made with, function that takes a step) of a process of its own."""
-    command = [python, __file__, f"--alone={json.dumps(arguments)}"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, **pipes) as process:
-
-        def answer():
-            line = process.stdout.readline()
-            if not line:
-                raise RuntimeError(f"{python} ended: exit code {process.wait()}")
-            return json.loads(line)
-
-        def step():
-            process.stdin.write("\n")
-            process.stdin.flush()
-            return answer()
-
-        try:
-            yield answer(), step
-        finally:
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
-
-
-def measure(steps, rounds, warm_up):
-    """{one of `CLOCKS`: list of pairs of seconds, in the order of `steps`}.
-
-    Args:
-        steps: two functions that return {one of `CLOCKS`: seconds}.
-        rounds, warm_up: int, rounds that count and rounds before them.
-    """
-    pairs = {clock: [] for clock in CLOCKS}
-    for number in track(range(-warm_up, rounds), "rounds", transient=True):
-        took = [None, None]
-        for index in (0, 1) if number % 2 else (1, 0):
-            took[index] = steps[index]()
-        for clock in CLOCKS if number >= 0 else ():
-            pairs[clock].append((took[0][clock], took[1][clock]))
-    return pairs
+    other_processes.serve(lambda: model.train_function(iterator))
 
 
 def summarise(policy, made_with, pairs):
@@ -116,16 +67,16 @@ def summarise(policy, made_with, pairs):
 
     Args:
         policy: str.
-        made_with: two dicts of `provenance.describe`.
-        pairs: what `measure` returns.
+        made_with: {key of `SIDES`: dict of `provenance.describe`}.
+        pairs: what `paired_timing.measure` returns.
     """
     line = {"policy": policy}
-    for side, made in zip(("this", "other"), made_with):
-        line[side] = made["tensorflow"]
-    for clock, taken in pairs.items():
-        for index, side in enumerate(("this", "other")):
-            line[f"{side}_{clock}"] = statistics.median(pair[index] for pair in taken)
-        line[f"{clock}_ratio"] = statistics.median(a / b for a, b in taken)
+    for side in SIDES:
+        line[side] = made_with[side]["tensorflow"]
+    for clock in CLOCKS:
+        for side in SIDES:
+            line[f"{side}_{clock}"], _ = paired_timing.medians(pairs, side, clock)
+        line[f"{clock}_ratio"] = paired_timing.medians(pairs, THIS, clock)[1]
     return line
 
 
@@ -168,15 +119,22 @@ def main(_):
     console = Console(highlight=False)
     load, lines = recording.busy_before(), []
     for policy in POLICIES:
-        arguments = policy, network, FLAGS.batch_size
+        alone = f"--alone={json.dumps([policy, network, FLAGS.batch_size])}"
+        made_with, steps = {}, {}
         with contextlib.ExitStack() as stack:
-            made_with, steps = zip(
-                *(
-                    stack.enter_context(waiting(python, *arguments))
-                    for python in (sys.executable, FLAGS.other_python)
+            for side, python in SIDES.items():
+                command = [python or FLAGS.other_python, __file__, alone]
+                (made_with[side],), steps[side] = stack.enter_context(
+                    other_processes.waiting([command])
                 )
+            pairs = paired_timing.measure(
+                steps,
+                OTHER,
+                policy,
+                rounds,
+                FLAGS.warm_up,
+                timed=lambda step: step(),
             )
-            pairs = measure(steps, rounds, FLAGS.warm_up)
         lines.append(summarise(policy, made_with, pairs))
         console.print(verdict(lines[-1]), soft_wrap=True)
     path = Path(

@@ -47,6 +47,15 @@ def on_sequences():
     return keras.Model(features, {"every": every, "last": last})
 
 
+def normalised():
+    """One head that normalises what is shared, and what is not, over its channels."""
+    features = keras.Input((7, 4))
+    x = layers.Dense(6)(layers.LayerNormalization()(features))
+    x = layers.LayerNormalization(epsilon=1e-2, scale=False)(x)
+    x = layers.LayerNormalization(axis=2, beta_regularizer="l2")(x)
+    return keras.Model(features, layers.Dense(3)(layers.Flatten()(x)))
+
+
 def unshared():
     """One head whose first layers have no wide form, or are called twice."""
     features = keras.Input((8, 8, 4))
@@ -57,7 +66,10 @@ def unshared():
     return keras.Model(features, layers.Dense(2)(layers.Flatten()(x)))
 
 
-HEADS = {head.__name__: head for head in (dense, conv_net, on_sequences, unshared)}
+HEADS = {
+    head.__name__: head
+    for head in (dense, conv_net, on_sequences, unshared, normalised)
+}
 by_head = pytest.mark.parametrize("make", HEADS.values(), ids=HEADS)
 
 
@@ -274,6 +286,7 @@ class Own(keras.layers.Layer):
         (lambda: Own(name="odd"), "no rule"),
         (lambda: layers.Rescaling([1.0, 2, 3, 4], name="odd"), "array of constants"),
         (lambda: layers.BatchNormalization(axis=1, name="odd"), "`axis` is not"),
+        (lambda: layers.LayerNormalization(axis=1, name="odd"), "`axis` is not"),
         (lambda: layers.Dropout(0.1, noise_shape=(1, 6, 1), name="odd"), "noise_shape"),
         (
             lambda: layers.Dense(3, kernel_constraint="unit_norm", name="odd"),

@@ -15,6 +15,7 @@ from ensemble_heads.head_layouts.stacked_layers import (
     StackedConv,
     StackedDense,
 )
+from ensemble_heads.head_layouts.stacked_normalization import StackedLayerNormalization
 from ensemble_heads.keras_api import keras
 from ensemble_heads.width_rules import keras_layers, operation_name
 
@@ -122,6 +123,28 @@ def normalisation(stacker, node):
     if axis not in (-1, len(node.values[0].shape) - 1):
         raise stacker.error(node, "its `axis` is not the last one")
     _wide(stacker, node, {}, forms.ON_CHANNELS)
+
+
+@stack_rule(keras.layers.LayerNormalization)
+def layer_normalisation(stacker, node):
+    """Every head over its own channels."""
+    check(stacker, node)
+    axes = _as_tuple(node.layer.axis)
+    if axes not in ((-1,), (len(node.values[0].shape) - 1,)):
+        raise stacker.error(node, "its `axis` is not the last one")
+    if getattr(node.layer, "rms_scaling", False):
+        raise stacker.error(node, "it has `rms_scaling`")
+    value = stacker.of_each_head(stacker.values(node)[0])
+    new = stacker.made(
+        node,
+        functools.partial(
+            _with_config,
+            *(stacker, node, StackedLayerNormalization, _NORMALISATION),
+            forms.ON_CHANNELS,
+        ),
+        forms.ON_CHANNELS,
+    )
+    stacker.finish(node, new(value.tensor))
 
 
 @stack_rule(*keras_layers("DepthwiseConv1D", "DepthwiseConv2D"))
@@ -234,6 +257,10 @@ _LINEAR = (
     *("use_bias", "activation", "dtype", "trainable"),
     *("kernel_regularizer", "bias_regularizer"),
 )
+_NORMALISATION = (
+    *("epsilon", "center", "scale", "dtype", "trainable"),
+    *("beta_regularizer", "gamma_regularizer"),
+)
 _CONVOLUTION = (
     *("filters", "kernel_size", "strides", "padding", "dilation_rate", "groups"),
     *_LINEAR,
@@ -256,12 +283,16 @@ def _wide(stacker, node, changes, form=forms.ON_CHANNELS):
 
 
 def _stacked(stacker, node, cls, keys, **arguments):
-    """A stacked layer with the configuration of a head's own."""
-    config = graphs.config_of(node.layer)
-    arguments |= {key: config[key] for key in keys if key in config}
-    arguments |= stacker.initializers(node, forms.STACKED)
+    """A stacked linear layer with the configuration of a head's own."""
     if _own_activation(node.layer):
         arguments["activation"] = "linear"
+    return _with_config(stacker, node, cls, keys, forms.STACKED, **arguments)
+
+
+def _with_config(stacker, node, cls, keys, form, **arguments):
+    config = graphs.config_of(node.layer)
+    arguments = {key: config[key] for key in keys if key in config} | arguments
+    arguments |= stacker.initializers(node, form)
     return cls(num_heads=stacker.num_heads, name=node.name, **arguments)
 
 
