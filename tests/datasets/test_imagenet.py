@@ -9,7 +9,7 @@ import tensorflow as tf
 from datasets import frame_draws, imagenet, imagenet_crops, imagenet_decoder
 from tests.imagenet_files import CLASSES, pixels_of, write_shards, write_tree
 
-pytestmark = [pytest.mark.slow, pytest.mark.line("2.21")]
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.15")]
 
 SMALL = {"num_classes": 3, "image_size": 8, "shuffle_buffer": 5}
 SOURCES = ("files", "records")

@@ -18,7 +18,7 @@ from tests.imagenet_files import (
     write_tree,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.line("2.21")]
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.15")]
 
 SMALL = {"num_classes": 3, "image_size": 8, "colours": None}
 WHOLE = encode(picture(1))

@@ -10,7 +10,7 @@ from PIL import Image
 from datasets import imagenet_crops as crops
 from tests.imagenet_files import encode, picture, pixels_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.line("2.21")]
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.15")]
 
 # name: (mode of the picture, format, options)
 KINDS = {

@@ -15,7 +15,7 @@ from tests.imagenet_files import (
     write_records,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.line("2.21")]
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.15")]
 
 SMALL = {"num_classes": 3, "image_size": 8}
 # Labels of five images, and the development kit's own numbers of the classes.

@@ -15,7 +15,7 @@ from recipes.caffe_sgd import CaffeSGD
 from recipes.common import SettingError
 from tests.recipe_runs import records_of, result_of, run_recipe
 
-pytestmark = [pytest.mark.slow, pytest.mark.line("2.21")]
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.15")]
 
 SMOKE, PAPER = recipe.PRESETS["smoke"], recipe.PRESETS["paper"]
 CLASSES = 10

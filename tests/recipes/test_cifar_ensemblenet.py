@@ -8,7 +8,7 @@ from recipes import sweeps
 from recipes.common import SettingError
 from tests.recipe_runs import records_of, result_of, run_recipe
 
-pytestmark = [pytest.mark.slow, pytest.mark.line("2.21")]
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.15")]
 
 SMOKE, FULL = recipe.PRESETS["smoke"], recipe.PRESETS["full"]
 

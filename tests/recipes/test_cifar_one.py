@@ -11,7 +11,7 @@ from recipes.common import SettingError
 from recipes.run_folder import RunFolder
 from tests.recipe_runs import records_of, result_of, run_recipe
 
-pytestmark = [pytest.mark.slow, pytest.mark.line("2.21")]
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.15")]
 
 SMOKE = recipe.PRESETS["smoke"]
 
