@@ -65,9 +65,9 @@ def read(path, plan_of, use_damaged=False):
     times, damage = scan(path)
     if damage is None:
         try:
-            plan, smears = plan_of(times), []
-            cuts = _pictures(_watched(_frames(path), smears), path, plan)
-            return plan, cuts, _smear(path, smears)
+            plan, smeared = plan_of(times), []
+            cuts = _pictures(_watched(_frames(path), smeared), path, plan)
+            return plan, cuts, _smear(path, smeared)
         except _Damaged as error:
             damage = error.as_record_error()
     if not use_damaged:
@@ -127,7 +127,7 @@ def _damage(path, said):
 
 
 def _smear(path, times):
-    """`RecordError` of a video with smeared pictures at these times; None without."""
+    """`RecordError` of a video with a smeared picture at this time; None without."""
     if not times:
         return None
     text = (
@@ -201,11 +201,14 @@ def _decoded(path, container, stream):
         raise _Damaged(path, last, error.strerror) from None
 
 
-def _watched(frames, smears):
-    """The (seconds, frame) pairs; the times of smeared ones are put into a list."""
+def _watched(frames, smeared):
+    """The (seconds, frame) pairs; the time of the first smeared one is put in a list.
+
+    After that no more are looked at.
+    """
     for time, frame in frames:
-        if smeared_pictures.is_smeared(smeared_pictures.luma_of(frame)):
-            smears.append(time)
+        if not smeared and smeared_pictures.is_smeared(smeared_pictures.luma_of(frame)):
+            smeared.append(time)
         yield time, frame
 
 

@@ -63,15 +63,15 @@ def draws_of(graph, seed, names, places):
 
 def faithful_copy(model):
     """A copy of a functional model with all it is made of: layers, seeds, weights."""
-    graph, layers = read(model), {}
+    pairs = []
 
     def make_layer(layer, name):
-        layers[id(layer)] = new = clone_layer(layer, name)
+        new = clone_layer(layer, name)
+        pairs.append((layer, new))
         return new
 
-    copy = graph.build(make_layer, name=model.name)
-    for original in {id(node.layer): node.layer for node in graph.nodes}.values():
-        new = layers[id(original)]
+    copy = read(model).build(make_layer, name=model.name)
+    for original, new in pairs:
         _copy_statistics(original, new)
         if getattr(new, "weights", None):
             new.set_weights(original.get_weights())

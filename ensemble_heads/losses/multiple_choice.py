@@ -58,11 +58,12 @@ class MultipleChoice(LossOfHeads):
     def look_at_outputs(self, parts):
         if len(parts) == 1:
             return
-        costs = [
-            loss_weight * self._costs(base_loss, target, prediction)
-            for base_loss, target, prediction, loss_weight in parts
-            if loss_weight  # 0 times infinity would be NaN
-        ]
+        costs = []
+        for base_loss, target, prediction, loss_weight in parts:
+            if loss_weight:  # 0 times infinity would be NaN
+                losses = self.head_losses(base_loss, target, prediction)
+                own = _costs(losses, base_loss, target, prediction)
+                costs.append(loss_weight * own)
         predictions = [prediction for _, _, prediction, _ in parts]
         if costs:
             chosen = self._choose(tf.add_n(costs), predictions[0].step)
@@ -73,7 +74,7 @@ class MultipleChoice(LossOfHeads):
         losses = self.head_losses(base_loss, target, prediction)
         chosen = prediction.chosen
         if chosen is None:
-            costs = self._costs(base_loss, target, prediction)
+            costs = _costs(losses, base_loss, target, prediction)
             chosen = self._choose(costs, prediction.step)
         chosen = _expand(chosen, losses.shape.rank)
         total = tf.reduce_sum(tf.where(chosen, losses, 0.0), axis=1)
@@ -88,22 +89,6 @@ class MultipleChoice(LossOfHeads):
             "seed": self.seed,
         }
 
-    def _costs(self, base_loss, target, prediction):
-        """What every head costs on every example, `[batch, heads]`."""
-        losses = self.head_losses(base_loss, target, prediction)
-        counted = base_loss.counted(target, prediction)
-        if counted is not None:
-            counted = _expand(counted[:, tf.newaxis], losses.shape.rank)
-            losses = tf.where(counted, losses, 0.0)
-        if prediction.weights is not None:
-            weights = tf.cast(prediction.weights, losses.dtype)
-            weights = left_aligned(weights, losses[:, 0])[:, tf.newaxis]
-            # A weight of 0 leaves out infinities as well.
-            shape = tf.shape(losses)
-            losses = tf.math.multiply_no_nan(losses, tf.broadcast_to(weights, shape))
-        reduce = tf.reduce_sum if base_loss.reduction == "sum" else tf.reduce_mean
-        return reduce(losses, axis=list(range(2, losses.shape.rank)))
-
     def _choose(self, losses, step):
         """The k lowest of every row of `[batch, heads]`, as bool of that shape."""
         count = losses.shape[1]
@@ -115,6 +100,27 @@ class MultipleChoice(LossOfHeads):
         best = tf.math.top_k(-shuffled, self.num_choices).indices
         heads = tf.gather(order, best, batch_dims=1)
         return tf.reduce_any(tf.one_hot(heads, count, True, False), axis=1)
+
+
+def _costs(losses, base_loss, target, prediction):
+    """What every head costs on every example, `[batch, heads]`.
+
+    Args:
+        losses: `[batch, heads, …]`, those of the heads.
+        base_loss, target, prediction: what they were computed of.
+    """
+    counted = base_loss.counted(target, prediction)
+    if counted is not None:
+        counted = _expand(counted[:, tf.newaxis], losses.shape.rank)
+        losses = tf.where(counted, losses, 0.0)
+    if prediction.weights is not None:
+        weights = tf.cast(prediction.weights, losses.dtype)
+        weights = left_aligned(weights, losses[:, 0])[:, tf.newaxis]
+        # A weight of 0 leaves out infinities as well.
+        weights = tf.broadcast_to(weights, tf.shape(losses))
+        losses = tf.math.multiply_no_nan(losses, weights)
+    reduce = tf.reduce_sum if base_loss.reduction == "sum" else tf.reduce_mean
+    return reduce(losses, axis=list(range(2, losses.shape.rank)))
 
 
 def _expand(tensor, rank):
