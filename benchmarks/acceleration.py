@@ -31,13 +31,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import numpy as np
-import tensorflow as tf
 from absl import app, flags, logging
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks import recording
+from benchmarks import paired_timing, recording, training_steps
 from benchmarks.paired_timing import CLOCKS
 from benchmarks.two_headed import two_headed
 from ensemble_heads import provenance
@@ -94,25 +92,19 @@ def train(option, network, examples, steps):
         recompute_activations=option.recompute,
         jit_compile=option.xla,
     )
-    random = np.random.default_rng(0)
-    size = examples // option.batches
-    images = random.normal(size=(size, *model.trunk.input_shape[1:]))
-    labels = tf.constant(random.integers(0, 10, size))
-    batch = tf.constant(images, tf.float32), labels
-    batches = tf.data.Dataset.from_tensors(batch).repeat()
-    before = _peak()
-    # Makes the train function, traces it and compiles.
-    model.fit(batches, steps_per_epoch=option.batches, shuffle=False, verbose=0)
-    iterator, taken = iter(batches), []
-    for _ in range(steps):
-        begin = {clock: read() for clock, read in CLOCKS.items()}
-        for _ in range(option.batches):
-            logs = model.train_function(iterator)
-        loss = float(logs["loss"])
-        taken.append({clock: read() - begin[clock] for clock, read in CLOCKS.items()})
+    shape, size = model.trunk.input_shape[1:], examples // option.batches
+    batches = training_steps.random_batches(shape, size)
+    before, losses = _peak(), []
+    take = training_steps.stepper(model, batches, first_steps=option.batches)
+
+    def step():
+        logs = [take() for _ in range(option.batches)][-1]
+        losses.append(float(logs["loss"]))
+
+    taken = [paired_timing.timed(step) for _ in range(steps)]
     medians = {c: statistics.median(one[c] for one in taken) for c in CLOCKS}
     peak = _peak()
-    return {"peak_mb": peak, "step_mb": peak - before, "loss": loss, **medians}
+    return {"peak_mb": peak, "step_mb": peak - before, "loss": losses[-1], **medians}
 
 
 def _peak():
@@ -183,11 +175,7 @@ def define_flags():
     flags.DEFINE_multi_enum("options", list(OPTIONS), list(OPTIONS), "What to compare.")
     flags.DEFINE_bool("smoke", False, "A tiny network and few steps.")
     flags.DEFINE_string("alone", None, "Used by the processes that this one starts.")
-    flags.DEFINE_string(
-        "output",
-        None,
-        "CSV file to write. Default: benchmarks/results/acceleration_<line>.csv",
-    )
+    recording.define_output("acceleration")
 
 
 def main(_):
@@ -227,8 +215,7 @@ def main(_):
         "rounds": rounds,
         "load_before": load,
     }
-    recording.write(path, [{**line, **settings, **made_with} for line in lines])
-    console.print(f"Written to {path}", soft_wrap=True)
+    recording.keep(path, [{**line, **settings, **made_with} for line in lines], console)
 
 
 if __name__ == "__main__":

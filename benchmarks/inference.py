@@ -223,11 +223,7 @@ def define_flags():
     flags.DEFINE_integer("large_rounds", 8, "Those at batch 32.", lower_bound=1)
     flags.DEFINE_integer("warm_up", 2, "Rounds before those.", lower_bound=0)
     flags.DEFINE_bool("smoke", False, "A tiny network and few rounds.")
-    flags.DEFINE_string(
-        "output",
-        None,
-        "CSV file to write. Default: benchmarks/results/inference_<line>.csv",
-    )
+    recording.define_output("inference")
 
 
 def main(_):
@@ -264,8 +260,7 @@ def main(_):
         {**line, "rounds": rounds[line["batch"]], **settings, **made_with}
         for line in lines
     ]
-    recording.write(path, lines)
-    console.print(f"Written to {path}", soft_wrap=True)
+    recording.keep(path, lines, console)
 
 
 if __name__ == "__main__":

@@ -190,9 +190,7 @@ def define_flags():
     flags.DEFINE_integer("examples", 100_000, "Videos.", lower_bound=1)
     flags.DEFINE_integer("classes", 3862, "Classes.", lower_bound=1)
     flags.DEFINE_integer("batch_size", 1000, "Videos per batch.", lower_bound=1)
-    flags.DEFINE_string(
-        "output", None, "CSV file. Default: benchmarks/results/metrics_<line>.csv"
-    )
+    recording.define_output("metrics")
 
 
 def main(_):
@@ -212,8 +210,7 @@ def main(_):
     for sentence in sentences(line):
         console.print(sentence, soft_wrap=True)
     path = recording.path_of("metrics", FLAGS.output)
-    recording.write(path, [{**line, **settings, **made_with}])
-    console.print(f"Written to {path}", soft_wrap=True)
+    recording.keep(path, [{**line, **settings, **made_with}], console)
 
 
 if __name__ == "__main__":

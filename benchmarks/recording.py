@@ -4,6 +4,7 @@ import csv
 import os
 from pathlib import Path
 
+from absl import flags
 from rich import box
 from rich.table import Table
 
@@ -34,6 +35,18 @@ def path_of(benchmark, output=None):
         return Path(output)
     folder = Path(__file__).resolve().parent / "results"
     return folder / f"{benchmark}_{provenance.tensorflow_line()}.csv"
+
+
+def define_output(benchmark):
+    """Defines the flag `--output`, which `path_of` takes."""
+    usual = f"benchmarks/results/{benchmark}_<line>.csv"
+    flags.DEFINE_string("output", None, f"CSV file to write. Default: {usual}")
+
+
+def keep(path, lines, console):
+    """As `write`, and says where they are."""
+    write(path, lines)
+    console.print(f"Written to {path}", soft_wrap=True)
 
 
 def write(path, lines):

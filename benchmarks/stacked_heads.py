@@ -35,7 +35,7 @@ from absl import app, flags, logging
 from rich.console import Console
 
 import ensemble_heads as eh
-from benchmarks import paired_timing, recording
+from benchmarks import paired_timing, recording, training_steps
 from benchmarks.paired_timing import CLOCKS
 from ensemble_heads import provenance
 from ensemble_heads.keras_api import keras
@@ -137,13 +137,10 @@ def _subject(part, name, model, loss, batch, compiled, against):
         arguments["ensemble_loss"] = loss
     model.compile(optimizer, jit_compile=COMPILED[compiled], **arguments)
     batches = tf.data.Dataset.from_tensors(batch).repeat()
-    # Makes the train function, and traces it.
-    model.fit(batches, steps_per_epoch=1, shuffle=False, verbose=0)
-    iterator = iter(batches)
+    take = training_steps.stepper(model, batches)
 
     def step():
-        logs = model.train_function(iterator)
-        return {key: float(value) for key, value in logs.items()}
+        return {key: float(value) for key, value in take().items()}
 
     wrapper = getattr(model, "wrapper", None)
     execution = "" if wrapper is None else wrapper.execution
@@ -229,11 +226,7 @@ def define_flags():
     flags.DEFINE_string("optimizer", "adam", "The optimizer of all, by Keras' name.")
     flags.DEFINE_multi_enum("runs", list(COMPILED), list(COMPILED), "How steps run.")
     flags.DEFINE_bool("smoke", False, "Tiny networks and few rounds.")
-    flags.DEFINE_string(
-        "output",
-        None,
-        "CSV file to write. Default: benchmarks/results/stacked_heads_<line>.csv",
-    )
+    recording.define_output("stacked_heads")
 
 
 def main(_):
@@ -265,8 +258,7 @@ def main(_):
         "rounds": rounds,
         "load_before": load,
     }
-    recording.write(path, [{**line, **settings, **made_with} for line in lines])
-    console.print(f"Written to {path}", soft_wrap=True)
+    recording.keep(path, [{**line, **settings, **made_with} for line in lines], console)
 
 
 if __name__ == "__main__":

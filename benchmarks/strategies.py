@@ -37,7 +37,7 @@ from absl import app, flags, logging
 from rich.console import Console
 
 import ensemble_heads as eh
-from benchmarks import other_processes, paired_timing, recording
+from benchmarks import other_processes, paired_timing, recording, training_steps
 from benchmarks.paired_timing import CLOCKS
 from benchmarks.two_headed import two_headed
 from ensemble_heads import provenance
@@ -67,26 +67,8 @@ def serve(kind, network, batch_size):
             ensemble_loss=eh.losses.CoDistillation(1.0),
             jit_compile=False,
         )
-    batches = _batches(model, batch_size)
-    # Makes the train function, and traces it.
-    model.fit(batches, steps_per_epoch=1, shuffle=False, verbose=0)
-    iterator = iter(strategy.experimental_distribute_dataset(batches))
-    other_processes.serve(lambda: model.train_function(iterator))
-
-
-def _batches(model, batch_size):
-    """Endless data set of one global batch of random numbers."""
-    random = np.random.default_rng(0)
-    images = random.normal(size=(batch_size, *model.trunk.input_shape[1:]))
-    batch = (
-        tf.constant(images, tf.float32),
-        tf.constant(random.integers(0, 10, batch_size)),
-    )
-    options = tf.data.Options()
-    options.experimental_distribute.auto_shard_policy = (
-        tf.data.experimental.AutoShardPolicy.DATA
-    )
-    return tf.data.Dataset.from_tensors(batch).repeat().with_options(options)
+    batches = training_steps.random_batches(model.trunk.input_shape[1:], batch_size)
+    other_processes.serve(training_steps.stepper(model, batches))
 
 
 def waiting(kind, *arguments):
@@ -152,11 +134,7 @@ def define_flags():
     flags.DEFINE_integer("warm_up", 3, "Rounds before those.", lower_bound=0)
     flags.DEFINE_bool("smoke", False, "A tiny network and few rounds.")
     flags.DEFINE_string("alone", None, "Used by the processes that this one starts.")
-    flags.DEFINE_string(
-        "output",
-        None,
-        "CSV file to write. Default: benchmarks/results/strategies_<line>.csv",
-    )
+    recording.define_output("strategies")
 
 
 def main(_):
@@ -193,8 +171,7 @@ def main(_):
         "rounds": rounds,
         "load_before": load,
     }
-    recording.write(path, [{**line, **settings, **made_with} for line in lines])
-    console.print(f"Written to {path}", soft_wrap=True)
+    recording.keep(path, [{**line, **settings, **made_with} for line in lines], console)
 
 
 if __name__ == "__main__":

@@ -34,14 +34,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
 from rich.console import Console
 
 import ensemble_heads as eh
 import zoo
-from benchmarks import paired_timing, recording
+from benchmarks import paired_timing, recording, training_steps
 from benchmarks.paired_timing import CLOCKS
 from ensemble_heads import provenance
 from ensemble_heads.keras_api import keras
@@ -59,11 +58,10 @@ class Subject:
 
     Args:
         model: `keras.Model`, not compiled.
-        images: float tensor `[batch, …]`.
-        labels: int tensor `[batch]`.
+        batches: endless `tf.data.Dataset` of one batch.
     """
 
-    def __init__(self, model, images, labels):
+    def __init__(self, model, batches):
         profile = eh.profile(model)
         self.parameters, self.flops = profile.parameters, profile.flops
         self.model = model
@@ -72,16 +70,13 @@ class Subject:
             loss="sparse_categorical_crossentropy",
             metrics=["accuracy"],
         )
-        batches = tf.data.Dataset.from_tensors((images, labels)).repeat()
-        # Makes the train function, and traces it.
-        model.fit(batches, steps_per_epoch=1, shuffle=False, verbose=0)
-        self._batches = iter(batches)
-        self._images = images
+        self._take = training_steps.stepper(model, batches)
+        self._images, _ = next(iter(batches))
         self._infer = tf.function(lambda inputs: model(inputs, training=False))
 
     def training(self):
         """One training step; returns when it is done."""
-        logs = self.model.train_function(self._batches)
+        logs = self._take()
         return {name: float(value) for name, value in logs.items()}
 
     def inference(self):
@@ -91,11 +86,9 @@ class Subject:
 
 def subjects(name, forks, batch_size):
     """{label: `Subject`} of what is compared."""
-    random = np.random.default_rng(0)
     single = zoo.build(name)
     shape, classes = single.input_shape[1:], single.output_shape[-1]
-    images = tf.constant(random.normal(size=(batch_size, *shape)), tf.float32)
-    labels = tf.constant(random.integers(0, classes, batch_size))
+    batches = training_steps.random_batches(shape, batch_size, classes)
     models = {SINGLE: single}
     for fork in forks:
         model = eh.multi_head(single, fork, width_multiplier="auto")
@@ -104,7 +97,7 @@ def subjects(name, forks, batch_size):
             models[f"plain Keras, {fork}"] = plain(model)
     models["two classifiers"] = eh.multi_head(single, "pool")
     models["twice"] = eh.multi_head(single, single.layers[0])
-    return {key: Subject(model, images, labels) for key, model in models.items()}
+    return {key: Subject(model, batches) for key, model in models.items()}
 
 
 def plain(model):
@@ -202,11 +195,7 @@ def define_flags():
         ["stage1", "stage2", "stage3_unit3_relu"],
         "Layers to fork at, each a line of the table.",
     )
-    flags.DEFINE_string(
-        "output",
-        None,
-        "CSV file to write. Default: benchmarks/results/training_step_<line>.csv",
-    )
+    recording.define_output("training_step")
 
 
 def main(_):
@@ -235,8 +224,7 @@ def main(_):
         "rounds": FLAGS.rounds,
         "load_before": load,
     }
-    recording.write(path, [{**line, **settings, **made_with} for line in lines])
-    console.print(f"Written to {path}", soft_wrap=True)
+    recording.keep(path, [{**line, **settings, **made_with} for line in lines], console)
 
 
 if __name__ == "__main__":

@@ -21,13 +21,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import numpy as np
-import tensorflow as tf
 from absl import app, flags, logging
 from rich.console import Console
 
 import zoo
-from benchmarks import other_processes, paired_timing, recording
+from benchmarks import other_processes, paired_timing, recording, training_steps
 from benchmarks.paired_timing import CLOCKS
 from ensemble_heads import provenance
 from ensemble_heads.keras_api import keras
@@ -51,15 +49,8 @@ def serve(policy, network, batch_size):
         "sparse_categorical_crossentropy",
         jit_compile=False,
     )
-    random = np.random.default_rng(0)
-    images = random.normal(size=(batch_size, *model.input_shape[1:]))
-    labels = tf.constant(random.integers(0, 10, batch_size))
-    batch = tf.constant(images, tf.float32), labels
-    batches = tf.data.Dataset.from_tensors(batch).repeat()
-    # Makes the train function, and traces it.
-    model.fit(batches, steps_per_epoch=1, shuffle=False, verbose=0)
-    iterator = iter(batches)
-    other_processes.serve(lambda: model.train_function(iterator))
+    batches = training_steps.random_batches(model.input_shape[1:], batch_size)
+    other_processes.serve(training_steps.stepper(model, batches))
 
 
 def summarise(policy, made_with, pairs):
@@ -148,8 +139,7 @@ def main(_):
         "commit": provenance.describe()["commit"],
         "machine": provenance.describe()["machine"],
     }
-    recording.write(path, [{**line, **settings} for line in lines])
-    console.print(f"Written to {path}", soft_wrap=True)
+    recording.keep(path, [{**line, **settings} for line in lines], console)
 
 
 if __name__ == "__main__":

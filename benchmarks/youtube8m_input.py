@@ -164,11 +164,7 @@ def define_flags():
         "Network of the input share, by its zoo name; empty for none.",
     )
     flags.DEFINE_boolean("smoke", False, "Small shards, one round, no network.")
-    flags.DEFINE_string(
-        "output",
-        None,
-        "CSV file to write. Default: benchmarks/results/youtube8m_input_<line>.csv",
-    )
+    recording.define_output("youtube8m_input")
 
 
 def main(_):
@@ -215,8 +211,7 @@ def main(_):
             soft_wrap=True,
         )
     path = recording.path_of("youtube8m_input", FLAGS.output)
-    recording.write(path, [{**line, **settings, **made_with} for line in lines])
-    console.print(f"Written to {path}", soft_wrap=True)
+    recording.keep(path, [{**line, **settings, **made_with} for line in lines], console)
 
 
 if __name__ == "__main__":

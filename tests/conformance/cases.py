@@ -31,7 +31,7 @@ from ensemble_heads import (
     metrics,
     predictions,
 )
-from ensemble_heads.head_layouts import stacked_layers
+from ensemble_heads.head_layouts import stacked_layers, stacked_normalization
 from ensemble_heads.keras_api import keras
 from ensemble_heads.metrics import (
     all_heads_metric,
@@ -169,6 +169,9 @@ LAYERS = {
     stacked_layers.StackedConv: LayerCase(
         lambda: stacked_layers.StackedConv(3, (2, 2), num_heads=2, padding="same"),
         draw(4, 4, 6),
+    ),
+    stacked_normalization.StackedLayerNormalization: LayerCase(
+        lambda: stacked_normalization.StackedLayerNormalization(num_heads=2), draw(3, 8)
     ),
     stacked_layers.TileHeads: LayerCase(
         lambda: stacked_layers.TileHeads(num_heads=3), draw(4, 5)
