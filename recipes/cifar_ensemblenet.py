@@ -10,8 +10,9 @@ A CIFAR ResNet, and the network of two heads that `eh.multi_head` makes from it 
 more parameters and FLOPs, under the ensembling loss (lambda) and the co-distillation
 loss (mu). Preset `full` has the schedule of He et al. 2016 for CIFAR: 64,000 steps of
 128 images, learning rate 0.1 and a tenth of it after 32,000 and 48,000, momentum 0.9,
-weight decay 1e-4, crops and mirroring. Preset `reduced` has the same in 3,910 steps, 10
-epochs. What is named `models` here are the losses.
+weight decay 1e-4, crops and mirroring. Preset `reduced` has the same in 1,955 steps, 5
+epochs, and heads whose widths are multiples of four, which a CPU runs faster: 7 % fewer
+FLOPs than the single network. What is named `models` here are the losses.
 
 Paper: no figures for CIFAR. On ImageNet, top-1 accuracy in % (section 4.1): single
 78.54; lambda = 1 77.74, 0.5 79.40, 0 79.85, -1.5 80.28; mu = 3 80.58.
@@ -77,9 +78,14 @@ FULL = Config(
 )
 PRESETS = {
     "full": FULL,
-    # 10 epochs of 391; the learning rate falls after 5 and after 7.5.
+    # 5 epochs of 391; the learning rate falls after 2.5 and after 3.75.
     "reduced": dataclasses.replace(
-        FULL, seeds=3, steps=3910, evaluate_every=500, checkpoint_every=500
+        FULL,
+        seeds=3,
+        steps=1955,
+        divisor=4,
+        evaluate_every=500,
+        checkpoint_every=500,
     ),
     "smoke": Config(
         synthetic=320,
