@@ -1,10 +1,9 @@
 """What the benchmark makes of what it measures; no times are asserted here."""
 
-import csv
-
 import pytest
 
 from benchmarks import acceleration as benchmark
+from tests.benchmarks import small_runs
 
 
 def measured(memory, seconds, slow):
@@ -31,19 +30,10 @@ def test_ratios_are_within_a_round():
 
 
 @pytest.mark.line("2.21")
-def test_a_small_run_writes_its_table(run_python, tmp_path):
-    path = tmp_path / "acceleration.csv"
-    source = """
-        import sys
-        from absl import app
-        from benchmarks import acceleration
-        acceleration.define_flags()
-        app.run(acceleration.main, ["x", "--smoke", "--options=recomputation",
-                                    f"--output={sys.argv[1]}"])
-    """
-    run_python(source, path)
-    with open(path, newline="", encoding="utf-8") as file:
-        none, again = csv.DictReader(file)
+def test_a_small_run_writes_its_table(tmp_path):
+    _, (none, again) = small_runs.run(
+        "acceleration", tmp_path, "--options=recomputation"
+    )
     assert (none["option"], again["option"]) == ("none", "recomputation")
     assert float(none["loss"]) == pytest.approx(float(again["loss"]), rel=1e-4)
     assert float(again["peak_mb"]) > float(again["step_mb"]) > 0

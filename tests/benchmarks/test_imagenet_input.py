@@ -1,7 +1,5 @@
 """What is compared reads the same images; what is made of times. No times asserted."""
 
-import csv
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,6 +7,7 @@ import tensorflow as tf
 from benchmarks import imagenet_input as benchmark
 from benchmarks import input_timing
 from datasets import synthetic_imagenet
+from tests.benchmarks import small_runs
 from tests.imagenet_files import encode, picture
 
 
@@ -65,18 +64,8 @@ def test_the_share_of_the_input():
     assert benchmark.share_verdict("resnet50", 0.05, 1.0).endswith(" 5.0%")
 
 
-def test_a_small_run_writes_its_table(run_python, tmp_path):
-    path = tmp_path / "results" / "x.csv"
-    source = """
-        import sys
-        from absl import app
-        from benchmarks import imagenet_input
-        imagenet_input.define_flags()
-        app.run(imagenet_input.main, ["x", "--smoke", f"--output={sys.argv[1]}"])
-    """
-    printed = run_python(source, path)
+def test_a_small_run_writes_its_table(tmp_path):
+    printed, lines = small_runs.run("imagenet_input", tmp_path)
     assert "ours, colours" in printed
-    with open(path, newline="", encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
     assert [line["pipeline"] for line in lines] == list(benchmark.REFERENCES)
     assert lines[0]["images"] == "8" and lines[0]["tensorflow"] == tf.__version__

@@ -1,11 +1,10 @@
 """What the benchmark makes of the times it measures; no times are asserted here."""
 
-import csv
-
 import numpy as np
 import pytest
 
 from benchmarks import inference as benchmark
+from tests.benchmarks import small_runs
 
 
 def lines(milliseconds, batch=1):
@@ -52,19 +51,9 @@ def test_ways_that_differ_from_the_model_are_refused():
 
 
 @pytest.mark.line("2.21")
-def test_a_small_run_writes_its_table(run_python, tmp_path):
-    path = tmp_path / "inference.csv"
-    source = """
-        import sys
-        from absl import app
-        from benchmarks import inference
-        inference.define_flags()
-        app.run(inference.main, ["x", "--smoke", f"--output={sys.argv[1]}"])
-    """
-    printed = run_python(source, path)
+def test_a_small_run_writes_its_table(tmp_path):
+    printed, rows = small_runs.run("inference", tmp_path)
     assert "batch 1, folded and frozen" in printed
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
     ways = [*benchmark.EXPORTS, "predict", benchmark.LITERT]
     assert [row["way"] for row in rows] == 2 * ways
     assert all(float(row["seconds"] or 1) > 0 for row in rows)

@@ -1,11 +1,10 @@
 """What the benchmark makes of the times it measures; no times are asserted here."""
 
-import csv
-
 import pytest
 
 from benchmarks import paired_timing
 from benchmarks import stacked_heads as benchmark
+from tests.benchmarks import small_runs
 
 
 def subject(name, seconds, world, part="many", against="one network"):
@@ -59,19 +58,9 @@ def test_goals_are_judged(lines):
     assert [one.rpartition(" ")[2] for one in said] == ["met", "missed", "met"]
 
 
-def test_a_small_run(run_python, tmp_path):
-    path = tmp_path / "stacked_heads.csv"
-    source = """
-        import sys
-        from absl import app
-        from benchmarks import stacked_heads
-        stacked_heads.define_flags()
-        app.run(stacked_heads.main, ["x", *sys.argv[1:]])
-    """
-    printed = run_python(source, "--smoke", "--runs=graph", f"--output={path}")
+def test_a_small_run(tmp_path):
+    printed, rows = small_runs.run("stacked_heads", tmp_path, "--runs=graph")
     assert "auto, graph" in printed
-    with open(path, encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
     assert [row["part"] for row in rows] == ["many"] * 3 + ["few"] * 3
     ways = [row["execution"] for row in rows]
     assert ways[:5] == ["", "stacked", "stacked", "separate", "stacked"]

@@ -1,11 +1,10 @@
 """What the benchmark makes of the times it measures; no times are asserted here."""
 
-import csv
-
 import pytest
 
 from benchmarks import paired_timing
 from benchmarks import strategies as benchmark
+from tests.benchmarks import small_runs
 
 pytestmark = pytest.mark.slow
 
@@ -31,19 +30,8 @@ def test_times_that_other_processes_tell_are_taken_as_they_are():
     assert order[4:6] == [benchmark.DEVICES, benchmark.ONE]  # the order turns
 
 
-def test_a_small_run_writes_its_table(run_python, tmp_path):
-    path = tmp_path / "strategies.csv"
-    source = """
-        import sys
-        from absl import app
-        from benchmarks import strategies
-        strategies.define_flags()
-        app.run(strategies.main, ["x", "--smoke", "--batch_size=4",
-                                  f"--output={sys.argv[1]}"])
-    """
-    run_python(source, path)
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+def test_a_small_run_writes_its_table(tmp_path):
+    _, rows = small_runs.run("strategies", tmp_path, "--batch_size=4")
     assert [row["kind"] for row in rows] == list(benchmark.STRATEGIES)
     assert all(float(row["seconds"]) > 0 for row in rows)
     assert int(rows[0]["gradient_bytes"]) > 4000

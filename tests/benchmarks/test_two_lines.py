@@ -1,10 +1,11 @@
 """What the benchmark makes of the times it measures; no times are asserted here."""
 
-import csv
+import sys
 
 import pytest
 
 from benchmarks import two_lines as benchmark
+from tests.benchmarks import small_runs
 
 MADE_WITH = {"this": {"tensorflow": "2.21.0"}, "other": {"tensorflow": "2.15.1"}}
 
@@ -32,18 +33,9 @@ def test_the_goal_is_judged_both_ways(ratio, end):
 
 
 @pytest.mark.line("2.15")
-def test_a_small_run_writes_its_table(run_python, tmp_path):
-    path = tmp_path / "two_lines.csv"
-    source = """
-        import sys
-        from absl import app
-        from benchmarks import two_lines
-        two_lines.define_flags()
-        app.run(two_lines.main, ["x", "--smoke", f"--other_python={sys.executable}",
-                                 "--batch_size=2", f"--output={sys.argv[1]}"])
-    """
-    run_python(source, path)
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+def test_a_small_run_writes_its_table(tmp_path):
+    _, rows = small_runs.run(
+        "two_lines", tmp_path, f"--other_python={sys.executable}", "--batch_size=2"
+    )
     assert [row["policy"] for row in rows] == list(benchmark.POLICIES)
     assert all(float(row["this_seconds"]) > 0 for row in rows)

@@ -1,7 +1,5 @@
 """What is compared reads the same videos; what is made of times. No times asserted."""
 
-import csv
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,6 +7,7 @@ import tensorflow as tf
 from benchmarks import input_timing
 from benchmarks import youtube8m_input as benchmark
 from datasets import synthetic, youtube8m
+from tests.benchmarks import small_runs
 
 
 @pytest.fixture(scope="module")
@@ -95,19 +94,9 @@ def test_the_share_of_the_input():
     assert benchmark.share_verdict("dbof", 0.2, 1.0).endswith("missed")
 
 
-def test_a_small_run_writes_its_table(run_python, tmp_path):
-    path = tmp_path / "results" / "x.csv"
-    source = """
-        import sys
-        from absl import app
-        from benchmarks import youtube8m_input
-        youtube8m_input.define_flags()
-        app.run(youtube8m_input.main, ["x", "--smoke", f"--output={sys.argv[1]}"])
-    """
-    printed = run_python(source, path)
+def test_a_small_run_writes_its_table(tmp_path):
+    printed, lines = small_runs.run("youtube8m_input", tmp_path)
     assert "ours, verified" in printed and "goal 8" in printed
-    with open(path, newline="", encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
     assert [line["pipeline"] for line in lines] == [
         *("reference", "reference, normalised", "ours", "ours, verified")
     ]
