@@ -112,6 +112,7 @@ def _numbers(said):
         "accuracy": found.ensemble,
         "oracle_accuracy": found.oracle,
         "mean_head_accuracy": found.mean,
+        **accuracies_of_means(said),
         "ensemble_loss": losses.ensemble_loss,
         "mean_head_loss": losses.mean_head_loss,
         "ambiguity": losses.ambiguity,
@@ -133,6 +134,24 @@ def _numbers(said):
         },
         "class_assignment": eh.analyses.class_assignment(said).tolist(),
     }
+
+
+def accuracies_of_means(said):
+    """Accuracies of both plain means of the heads, whichever the model has.
+
+    Args:
+        said: `eh.analyses.HeadPredictions`.
+
+    Returns:
+        dict, `"mean_of_probabilities_accuracy"` and `"mean_of_logits_accuracy"`.
+    """
+    found = {}
+    for of in ("probabilities", "logits"):
+        combined = eh.analyses.HeadPredictions.from_logits(
+            said.labels, said.head_logits, said.link, eh.ensemblers.Mean(of)
+        )
+        found[f"mean_of_{of}_accuracy"] = eh.analyses.accuracies(combined).ensemble
+    return found
 
 
 def _plots(said, confused, class_names):

@@ -87,6 +87,7 @@ def test_the_weights_analysed_are_those_that_held_out_images_chose(analysed):
     # Equation 6: for a mean of logits the two are the same.
     test = found["test"]
     assert test["ambiguity"] == pytest.approx(test["divergence"], rel=1e-4)
+    assert test["mean_of_logits_accuracy"] == test["accuracy"]
     assert found["dropped_heads"]["accuracies"][0] == [test["accuracy"]] * 20
     assert [one["size"] for one in found["specialists"]] == [1, 4]
     assert len(test["heads"]["accuracy"]) == 16
