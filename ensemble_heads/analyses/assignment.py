@@ -9,7 +9,8 @@ from ensemble_heads.analyses.figures import heat_map, new_figure
 def class_assignment(predictions):
     """Shares of every class's examples on which a head has the lowest loss.
 
-    Of heads with equal losses the first one wins, as NumPy's `argmin` takes it.
+    Of heads with equal losses the first one wins, as NumPy's `argmin` takes it. Losses
+    that are rounded to 0 are not equal yet: what is compared are log odds.
 
     Args:
         predictions: `HeadPredictions`.
@@ -23,13 +24,25 @@ def class_assignment(predictions):
     """
     predictions.require_one_class("`class_assignment`")
     labels, classes = predictions.labels, predictions.num_classes
-    logs = tf.nn.log_softmax(predictions.head_logits).numpy()
-    own = np.take_along_axis(logs, labels[:, np.newaxis, np.newaxis], axis=2)
-    winners = np.argmax(own[..., 0], axis=1)
+    heads = range(predictions.num_heads)
+    against = [_log_odds(predictions.head_logits[:, i], labels) for i in heads]
+    winners = np.argmin(against, axis=0)
     counts = np.zeros([classes, predictions.num_heads])
     np.add.at(counts, (labels, winners), 1)
     totals = counts.sum(axis=1, keepdims=True)
     return np.divide(counts, totals, where=totals > 0, out=np.full_like(counts, np.nan))
+
+
+def _log_odds(logits, labels):
+    """log((1 - p) / p), float64 `[examples]`, p being that of the true class.
+
+    The loss -log p grows with it.
+    """
+    own = labels[:, np.newaxis]
+    logits = logits.astype("float64")
+    margins = logits - np.take_along_axis(logits, own, axis=1)
+    np.put_along_axis(margins, own, -np.inf, axis=1)
+    return tf.reduce_logsumexp(margins, axis=1).numpy()
 
 
 def plot_class_assignment(shares, class_names=None, title="Heads that win a class"):

@@ -54,6 +54,9 @@ class Collector:
     """`collect` for several passes of one model, which compiles its graph only once.
 
     Arguments as those of `collect`.
+
+    Attributes:
+        one_class: bool, whether every example has one class.
     """
 
     def __init__(self, model, output=None, batch_size=128, verbose=0):
@@ -77,6 +80,8 @@ class Collector:
         self.batch_size = batch_size
         self.verbose = verbose
         self.ignored = _ignored_class(model, self.index)
+        units = model.wrapper.layout.head_shapes[self.index][-1]
+        self.one_class = self.link == "softmax" or units == 1
         self._said = tf.function(self._forward, reduce_retracing=True)
 
     def __call__(self, data):
@@ -188,6 +193,11 @@ def _batches(data, batch_size, outputs_like):
                 "Received: a dataset that repeats for ever"
             )
         return map(unpack, data), None if count < 0 else count
+    if not isinstance(data, (tuple, list)):
+        raise ValueError(
+            "`data` must be a tf.data.Dataset of batches, or a tuple (x, y) of arrays. "
+            f"Received: data of class {type(data).__name__}"
+        )
     x, y, _ = unpack(data)
     if y is not None and outputs_like.is_single:
         y = np.asarray(y)

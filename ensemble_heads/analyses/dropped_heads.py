@@ -53,11 +53,12 @@ def drop_heads(predictions, dropped=None, draws=20, seed=0):
     heads = predictions.num_heads
     if dropped is None:
         dropped = np.unique(np.linspace(0, heads - 1, min(heads, 21)).astype("int64"))
-    dropped = np.asarray(dropped, "int64").reshape(-1)
-    if not dropped.size or dropped.min() < 0 or dropped.max() >= heads:
+    dropped = np.asarray(dropped).reshape(-1)
+    whole = dropped.size and np.issubdtype(dropped.dtype, np.integer)
+    if not whole or dropped.min() < 0 or dropped.max() >= heads:
         raise ValueError(
-            f"`dropped` must be numbers from 0 to {heads - 1}, so that a head is left. "
-            f"Received: dropped={dropped.tolist()}"
+            f"`dropped` must be whole numbers from 0 to {heads - 1}, so that a head is "
+            f"left. Received: dropped={dropped.tolist()}"
         )
     if draws < 1:
         raise ValueError(f"`draws` must be at least 1. Received: draws={draws}")

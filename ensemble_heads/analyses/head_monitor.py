@@ -32,7 +32,8 @@ class HeadMonitor(keras.callbacks.Callback):
         history: list of as many `ModuleDominance`, for `plot_module_dominance`.
 
     Raises:
-        ValueError: `every` is no integer of at least 1.
+        ValueError: `every` is no integer of at least 1; as training begins, an output
+            of several labels per example.
     """
 
     def __init__(
@@ -55,6 +56,11 @@ class HeadMonitor(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         # Anew each time: `compile` may have said since what raw outputs mean.
         self._collector = Collector(self.model, self.output, self.batch_size)
+        if not self._collector.one_class:
+            raise ValueError(
+                "`HeadMonitor` must watch an output of one class per example. "
+                f"Received: output `{self._collector.name}`, of several labels"
+            )
         self._last = None
         if self.log_dir is not None:
             self._writer = tf.summary.create_file_writer(str(self.log_dir))

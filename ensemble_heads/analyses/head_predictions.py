@@ -53,6 +53,15 @@ class HeadPredictions:
                 f"{(examples, classes)}. Received: {shapes[0]}, "
                 f"{self.head_logits.shape}, {shapes[1]}"
             )
+        absent = np.isnan(self.head_logits).any(axis=(0, 2))
+        if absent.any() or np.isnan(self.ensemble_logits).any():
+            found = (
+                f"heads {np.flatnonzero(absent)}" if absent.any() else "the ensemble"
+            )
+            raise ValueError(
+                "Predictions must not be NaN, which would count as the highest score. "
+                f"Received: NaN from {found}"
+            )
 
     @classmethod
     def from_logits(cls, labels, head_logits, link="softmax", ensembler="mean"):

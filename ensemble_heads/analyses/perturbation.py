@@ -56,7 +56,7 @@ def optimum_width(
         `OptimumWidth`.
 
     Raises:
-        ValueError: no distance or no direction, or as `collect`.
+        ValueError: no distance, no direction or no weights to push, or as `collect`.
 
     References:
         Lan, Zhu & Gong 2018, arXiv:1806.04606, section 5 and Figure 3.
@@ -71,6 +71,11 @@ def optimum_width(
             f"`directions` must be at least 1. Received: directions={directions}"
         )
     collector = Collector(model, output, batch_size)
+    if not model.trainable_variables:
+        raise ValueError(
+            "`model` must have trainable weights, which are pushed. Received: a model "
+            f"with trainable={model.trainable} and without any"
+        )
     losses = np.empty([len(distances), directions])
     errors = np.empty_like(losses)
     bar = keras.utils.Progbar(losses.size, verbose=verbose, unit_name="pass")

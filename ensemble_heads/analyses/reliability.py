@@ -41,6 +41,9 @@ def calibration(predictions, head=None, bins=15):
     predictions.require_one_class("`calibration`")
     if bins < 1:
         raise ValueError(f"`bins` must be at least 1. Received: bins={bins}")
+    heads = predictions.num_heads
+    if head is not None and not -heads <= head < heads:
+        raise ValueError(f"`head` must be from 0 to {heads - 1}. Received: head={head}")
     if head is None:
         said = predictions.ensemble_probabilities
     else:

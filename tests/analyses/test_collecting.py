@@ -156,6 +156,8 @@ def test_bad_data():
         ((x[:0], labels[:0]), "at least one batch"),
         ((x, labels[:5]), "arrays of one length"),
         ((x,), "must hold labels"),
+        (x, "`data` must be a tf.data.Dataset.*data of class ndarray"),
+        (iter([(x, labels)]), "`data` must be a tf.data.Dataset"),
         ((x, labels + 2), "whole, from 0 to 3"),
         ((x, labels - 1), "whole, from 0 to 3"),
         ((x, labels + 0.5), "whole, from 0 to 3"),

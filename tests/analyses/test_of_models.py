@@ -108,6 +108,9 @@ def test_bad_perturbations():
         analyses.optimum_width(model, data, [np.inf])
     with pytest.raises(ValueError, match="`directions` must be"):
         analyses.optimum_width(model, data, directions=0)
+    model.trainable = False  # nothing would move, as if the optimum were endless
+    with pytest.raises(ValueError, match="must have trainable weights"):
+        analyses.optimum_width(model, data)
 
 
 # ---- Live
@@ -157,3 +160,14 @@ def test_monitor_sees_the_epoch_that_has_just_ended():
     npt.assert_array_equal(monitor.history[-1].head_errors, now.head_errors)
     with pytest.raises(ValueError, match="`every` must be"):
         analyses.HeadMonitor(data, every=0)
+
+
+def test_monitor_refuses_several_labels_before_training():
+    model = small_models.dense_model(2, "sigmoid")
+    x, labels = small_models.classification_data(8)
+    data = x, np.eye(small_models.CLASSES)[labels]
+    model.compile("sgd", "binary_crossentropy")
+    before = bits(model)
+    with pytest.raises(ValueError, match="one class per example.*of several labels"):
+        model.fit(*data, verbose=0, callbacks=[analyses.HeadMonitor(data)])
+    assert bits(model) == before

@@ -1,5 +1,6 @@
 """Analyses of given predictions, against loops over examples and heads."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -274,6 +275,24 @@ def test_class_assignment():
     )
 
 
+def test_losses_that_are_rounded_to_0_do_not_go_to_the_first_head():
+    logits = np.zeros([6, 3, CLASSES])
+    logits[..., 0] = 20, 60, 40  # exp(-20) is lost beside 1 in float32, exp(-40) always
+    said = analyses.HeadPredictions.from_logits(np.zeros(6), logits)
+    npt.assert_array_equal(analyses.class_assignment(said)[0], [0, 1, 0])
+
+
+@pytest.mark.parametrize("where", ["head_logits", "ensemble_logits"])
+def test_nan_is_no_prediction(where):
+    """argmax would take it for the highest score, and calibration for a good one."""
+    said = made()
+    logits = getattr(said, where).copy()
+    logits[3, -1] = np.nan
+    who = r"heads \[4\]" if where == "head_logits" else "the ensemble"
+    with pytest.raises(ValueError, match=f"must not be NaN.*Received: NaN from {who}"):
+        dataclasses.replace(said, **{where: logits})
+
+
 def test_confusion_matrices():
     said = made()
     counts = np.zeros([HEADS, CLASSES, CLASSES])
@@ -342,7 +361,9 @@ def test_bad_arguments():
     said = made()
     for call, message in [
         (lambda: analyses.drop_heads(said, [HEADS]), "`dropped` must be"),
+        (lambda: analyses.drop_heads(said, [1.7]), "`dropped` must be whole"),
         (lambda: analyses.drop_heads(said, draws=0), "`draws` must be"),
+        (lambda: analyses.calibration(said, HEADS), "`head` must be from 0 to 4"),
         (lambda: analyses.find_specialists(said, said, size=9), "`size` must be"),
         (lambda: analyses.find_specialists(said, made(heads=2)), "one model"),
         (lambda: analyses.calibration(said, bins=0), "`bins` must be"),
