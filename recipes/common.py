@@ -19,7 +19,7 @@ from zoo.specs import check_fields
 
 DEFAULT_FOLDER = "runs"
 # Flags whose values say where things lie on a machine, and nothing of the results.
-PLACES = ("workdir", "data_dir", "output")
+PLACES = ("workdir", "data_dir", "output", "teacher")
 
 
 class SettingError(ValueError):

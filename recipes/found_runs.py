@@ -35,7 +35,7 @@ class FoundRun:
 
 
 def find_runs(roots):
-    """List of `FoundRun` below some folders, in the order of their paths.
+    """List of `FoundRun` below some folders, in the order of their paths, each once.
 
     Args:
         roots: list of `Path`.
@@ -43,11 +43,14 @@ def find_runs(roots):
     Raises:
         SettingError: a folder that does not exist.
     """
-    found = []
+    found, seen = [], set()
     for root in roots:
         if not root.is_dir():
             raise SettingError("runs", "be folders that exist", root)
         for file in sorted(root.rglob(folders.CONFIG)):
+            if file.resolve() in seen:
+                continue  # of a folder inside of another one
+            seen.add(file.resolve())
             config = json.loads(file.read_text(encoding="utf-8"))
             if {"recipe", "model", "seed"} <= config.keys():
                 found.append(_read(file.parent, config))

@@ -4,14 +4,15 @@ r"""docs/results.md out of the folders of runs: ours and the papers', none by ha
     python recipes/results_page.py --runs=runs,more_runs --page=docs/results.md
 
 Looks in the folders, at any depth, for runs of the long-run recipes. A table for each
-workdir has a row per method: mean and standard error over the seeds, what the paper has
-(`recipes/published_results.py`), steps and sizes; below it commands, commits, machines
-and versions, the settings, and the plots that `report` and `analyse` have drawn, which
-are copied beside the page. Published figures of which there is no run are listed as
-such, and so are runs that are not finished; runs on synthetic data are left out. The
-same runs give the same page.
+workdir has a row per method (and settings, where these differ): mean and standard error
+over the seeds, what the paper has (`recipes/published_results.py`), steps and sizes;
+below it commands, commits, machines and versions, the settings, and the plots that
+`report` and `analyse` have drawn, which are copied beside the page. Published figures
+of which there is no run are listed as such, and so are runs that are not finished; runs
+on synthetic data are left out. The same runs give the same page.
 """
 
+import json
 import os
 import shutil
 import sys
@@ -117,9 +118,11 @@ def _section(recipe, paper, runs, figures, folder):
 def _table(runs, figures, shown):
     """A table of the finished runs of a workdir, and what it was made by."""
     makers = list(dict.fromkeys(map(_maker, runs)))
-    rows = {}
+    shared, rows = _common_settings(runs), {}
     for run in runs:
-        rows.setdefault((run.method, run.result["step"]), []).append(run)
+        # Runs of other settings are no seeds of one method, whatever it is called.
+        key = run.method, run.result["step"], json.dumps(_settings(run), sort_keys=True)
+        rows.setdefault(key, []).append(run)
     rows = [sorted(row, key=lambda run: run.config["seed"]) for row in rows.values()]
     used = {}
     columns = [
@@ -128,6 +131,9 @@ def _table(runs, figures, shown):
     ]
     for measure in runs[0].result["measures"]:
         columns += _measure_columns(measure, rows, figures, used)
+    own = {id(row): _own_settings(row[0], runs, shared) for row in rows}
+    if any(own.values()):
+        columns.append(_text("other settings", lambda row: _listed(own[id(row)])))
     columns.append(_text("steps", lambda row: f"{row[0].result['step']:,}"))
     sizes = dict.fromkeys(name for run in runs for name in run.result["sizes"])
     columns += [_size_column(name) for name in sizes]
@@ -143,7 +149,7 @@ def _table(runs, figures, shown):
         parts.append(f"The paper's figures: {'; '.join(sources)}.\n")
     parts.append("Made by:\n")
     parts += [f"{i}. {_made_by(maker)}" for i, maker in enumerate(makers, start=1)]
-    return [*parts, f"\nCommon settings: {_settings(runs)}.\n"]
+    return [*parts, f"\nCommon settings: {_listed(shared)}.\n"]
 
 
 def _measure_columns(measure, rows, figures, used):
@@ -251,18 +257,44 @@ def _numbers(makers, row):
     return ", ".join(str(n) for n in sorted({makers.index(_maker(r)) + 1 for r in row}))
 
 
-def _settings(runs):
+def _settings(run):
+    """{setting: value} of a run, without what says which one it is."""
+    return {k: v for k, v in run.config.items() if k not in _NOT_SETTINGS}
+
+
+def _common_settings(runs):
     """The settings that all runs of a workdir share."""
-    first, *others = [run.config for run in runs]
-    same = {
+    first, *others = map(_settings, runs)
+    return {
         name: value
         for name, value in first.items()
-        if name not in _NOT_SETTINGS and all(c.get(name) == value for c in others)
+        if all(one.get(name) == value for one in others)
     }
-    return ", ".join(f"{name} {_plain(value)}" for name, value in same.items())
 
 
-def _plain(value):
+def _own_settings(run, runs, shared):
+    """The settings that are not common to all and that a sweep does not name.
+
+    What one command sweeps is in the method's name, or of no effect on the method.
+    """
+    command = run.result.get("command")
+    swept = {
+        name
+        for other in runs
+        if other.result.get("command") == command
+        for name in other.result["changes"]
+    }
+    hidden = shared.keys() | swept
+    return {k: v for k, v in _settings(run).items() if k not in hidden}
+
+
+def _listed(settings):
+    return ", ".join(f"{name} {_plain(name, v)}" for name, v in settings.items())
+
+
+def _plain(name, value):
+    if name in common.PLACES:
+        return Path(value).name  # the rest is of the machine
     return "/".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

@@ -114,6 +114,47 @@ def test_every_number_says_how_it_was_made(tmp_path, runs):
     assert "Webb et al., Table 2" in text and "### `paper_tf2.15`" in text
 
 
+def test_runs_of_other_settings_are_rows_of_their_own(tmp_path, runs):
+    root = runs / "paper_tf2.15"
+    worse = {"accuracy": 0.1, "cross_entropy": 2.0, "oracle_accuracy": 0.2}
+    run(root, "heads", 5, worse, precision="mixed_bfloat16", **{"lambda": 1})
+    title, _, *rows = rows_of(page_of(tmp_path, runs))
+    found = {
+        row[1]: (row[2], row[title.index("other settings")])
+        for row in rows
+        if row[0] == "`heads lambda=1`"
+    }
+    assert found == {
+        "0, 1": ("90.00 ± 1.00", "lambda 1"),
+        "5": ("10.00 ± n/a", "precision mixed_bfloat16, lambda 1"),
+    }
+
+
+def test_what_a_sweep_names_or_leaves_untouched_is_no_other_setting(tmp_path):
+    root = tmp_path / "runs" / "sweep"
+    for model, value, changes in (
+        *(("heads", 0, {"lambda": 0}), ("heads", 1, {"lambda": 1})),
+        ("single", 3, {}),
+    ):
+        folder = RunFolder(run(root, model, 0, {"accuracy": 0.5}, **{"lambda": value}))
+        folder.finish({**folder.result(), "changes": changes})
+    text = page_of(tmp_path, root.parent)
+    assert "other settings" not in text and "lambda 3" not in text
+
+
+def test_no_run_counts_twice(runs):
+    once = find_runs([runs])
+    assert len(find_runs([runs, runs / "paper_tf2.15", runs])) == len(once) == 4
+
+
+def test_where_a_teacher_lies_is_not_told(tmp_path):
+    teacher = str(tmp_path / "single-seed0")
+    run(tmp_path / "runs", "net", 0, {"accuracy": 0.5}, teacher=teacher)
+    text = page_of(tmp_path, tmp_path / "runs")
+    assert "teacher single-seed0." in text and str(tmp_path) not in text
+    assert command_line(["one.py", f"--teacher={teacher}"]).endswith("--teacher=…")
+
+
 def test_what_is_missing_is_said_to_be(tmp_path, runs):
     waiting = run(runs / "paper_tf2.15", "heads", 2, **{"lambda": 1})
     made_up = {"accuracy": 0.123, "cross_entropy": 1.0}
