@@ -112,6 +112,32 @@ def test_bad_input():
         metrics.OracleAccuracy(threshold="half")
 
 
+@ALL
+def test_values_without_sense_are_refused(kind):
+    """argmax takes NaN for the highest score, and the first of several labels."""
+    labels, scores = drawn()
+    absent, hot = scores.copy(), np.eye(3)[labels]
+    absent[4, 1, 0] = np.nan
+    hot[2] = 1
+    for batch, message in [
+        ((labels, absent), "`y_pred` must not be NaN"),
+        ((labels + 3, scores), "`y_true` must be class numbers from 0"),
+        ((labels - 3, scores), "`y_true` must be class numbers from 0"),
+        ((labels + 0.5, scores), "`y_true` must be class numbers from 0"),
+        ((hot, scores), "`y_true` must be .* one highest class"),
+        ((labels, scores, -np.ones(9)), "`sample_weight` must be finite"),
+        ((labels, scores, np.full(9, np.nan)), "`sample_weight` must be finite"),
+    ]:
+        with pytest.raises(ValueError, match=f"{message}.*Received: other .* 1 batch"):
+            result(kind(), (labels, scores), batch)
+    # Where the weight is 0, nothing is looked at.
+    weights = np.arange(9) != 4
+    expected = result(kind(), (labels, scores, weights))
+    assert result(kind(), (labels, absent, weights)) == expected
+    soft = 0.9 * np.eye(3)[labels] + 0.1 / 3
+    assert result(kind(), (soft, scores)) == result(kind(), (labels, scores))
+
+
 # ---- In `compile`
 
 

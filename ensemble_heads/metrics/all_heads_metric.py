@@ -4,10 +4,11 @@ import numbers
 
 import tensorflow as tf
 
-from ensemble_heads.metrics.summed_metric import SummedMetric, add_to
+from ensemble_heads.metrics.checked_metric import CheckedMetric
+from ensemble_heads.metrics.summed_metric import add_to
 
 
-class AllHeadsMetric(SummedMetric):
+class AllHeadsMetric(CheckedMetric):
     """Base of means over examples of a number that all heads make together.
 
     `eh.MultiHeadModel.compile` knows it by `of_all_heads`: it feeds such a metric the
@@ -15,8 +16,8 @@ class AllHeadsMetric(SummedMetric):
 
     A metric of one's own defines `measure`.
 
-    Every example has one class: of an output of several labels, the classes would be
-    those of the highest scores, which says little.
+    Every example has one class; targets of several labels are refused. Examples of
+    weight 0 are left out, whatever they hold.
 
     Args:
         threshold: float, above which an output of one unit says yes. 0.5 is for
@@ -25,7 +26,7 @@ class AllHeadsMetric(SummedMetric):
         dtype: dtype of the result.
 
     Input:
-        `y_true`: class numbers `[batch, …]` or `[batch, …, 1]`, or one-hot
+        `y_true`: class numbers `[batch, …]` or `[batch, …, 1]`, or one-hot or soft
         `[batch, …, classes]`. `y_pred`: `[batch, heads, …, classes]`, any scores of
         which higher is better. `sample_weight`: `[batch, …]`, or with fewer axes, of
         finite numbers of at least 0.
@@ -35,6 +36,11 @@ class AllHeadsMetric(SummedMetric):
     """
 
     of_all_heads = True
+    rules = (
+        "`y_pred` must not be NaN, which has no rank",
+        "`y_true` must be class numbers from 0, or have one highest class",
+        "`sample_weight` must be finite and at least 0",
+    )
 
     def __init__(self, threshold=0.5, name=None, dtype=None):
         super().__init__(name=name, dtype=dtype)
@@ -65,32 +71,44 @@ class AllHeadsMetric(SummedMetric):
     def update_state(self, y_true, y_pred, sample_weight=None):
         labels, scores = tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred)
         _check_shapes(labels, scores)
-        labels, classes = self._classes(labels, scores)
+        labels, wrong, classes = self._classes(labels, scores)
         num_classes = max(scores.shape[-1], 2)
         values = self.measure(labels, classes, num_classes)
         values = tf.cast(values, tf.float64)
         weights = _weights(sample_weight, values)
+        wrong |= (labels < 0) | (labels >= num_classes)
+        absent = tf.reduce_any(tf.math.is_nan(scores), axis=[1, -1])
+        counts = weights != 0
+        bad_weights = ~(tf.math.is_finite(weights) & (weights >= 0))
+        self._count_refused(absent & counts, wrong & counts, bad_weights)
         add_to(self._total, tf.reduce_sum(values * weights))
         add_to(self._count, tf.reduce_sum(weights))
 
     def result(self):
         total, count = map(tf.convert_to_tensor, (self._total, self._count))
-        return tf.cast(tf.math.divide_no_nan(total, count), self.dtype)
+        return self._checked(tf.math.divide_no_nan(total, count))
 
     def get_config(self):
         return {**super().get_config(), "threshold": self.threshold}
 
     def _classes(self, labels, scores):
-        """True classes `[batch, …]` and predicted ones `[batch, heads, …]`."""
-        same_rank = labels.shape.rank == scores.shape.rank - 1
+        """True classes, whether there is none, and predicted classes.
+
+        int32 and bool `[batch, …]`, int32 `[batch, heads, …]`.
+        """
         if scores.shape[-1] == 1:
             said = tf.cast(scores[..., 0] > self.threshold, tf.int32)
         else:
             said = tf.argmax(scores, axis=-1, output_type=tf.int32)
+        same_rank = labels.shape.rank == scores.shape.rank - 1
         if same_rank and labels.shape[-1] != 1:
-            return tf.argmax(labels, axis=-1, output_type=tf.int32), said
+            shares = tf.cast(labels, tf.float32)
+            highest = shares == tf.reduce_max(shares, axis=-1, keepdims=True)
+            wrong = tf.math.count_nonzero(highest, axis=-1) != 1  # NaN is none
+            return tf.argmax(shares, axis=-1, output_type=tf.int32), wrong, said
         labels = labels[..., 0] if same_rank else labels
-        return tf.cast(labels, tf.int32), said
+        whole = tf.cast(labels, tf.int32)
+        return whole, tf.cast(whole, labels.dtype) != labels, said
 
 
 def _check_shapes(labels, scores):

@@ -2,20 +2,14 @@
 
 import tensorflow as tf
 
-from ensemble_heads.metrics.summed_metric import SummedMetric, add_to
+from ensemble_heads.metrics.checked_metric import CheckedMetric
+from ensemble_heads.metrics.summed_metric import add_to
 
 
-class ScoredMetric(SummedMetric):
+class ScoredMetric(CheckedMetric):
     """Base of metrics that compare targets with scores; does nothing itself.
 
-    Batches with bad values are counted in the state rather than raised at once, so
-    that steps compiled by XLA find them too: `result` raises when called eagerly, as
-    `fit` and `evaluate` do at their ends, and is NaN inside a graph.
-
     Examples of weight 0 are left out entirely, whatever they hold.
-
-    Attributes:
-        rules: tuple of str, what a batch must hold; a subclass may have others.
     """
 
     rules = (
@@ -27,12 +21,6 @@ class ScoredMetric(SummedMetric):
     def __init__(self, name=None, dtype=None):
         super().__init__(name=name, dtype=dtype)
         self._direction = "up"  # Keras 3 callbacks: higher is better
-        self._refused = self.add_weight(
-            name="refused",
-            shape=(len(self.rules),),
-            initializer="zeros",
-            dtype="float64",
-        )
 
     def _take(self, y_true, y_pred, sample_weight):
         """Checked input of one batch.
@@ -65,25 +53,6 @@ class ScoredMetric(SummedMetric):
             weights = tf.where(bad_weights, tf.zeros_like(weights), weights)
         self._count_refused(absent, wrong, bad_weights)
         return right, scores, weights
-
-    def _count_refused(self, *flags):
-        """Counts a batch where any of the bool tensors, one per rule, is true."""
-        found = tf.stack([tf.reduce_any(flag) for flag in flags])
-        add_to(self._refused, tf.cast(found, tf.float64))
-
-    def _checked(self, value):
-        """The value in this metric's dtype, or what is to happen after bad input."""
-        refused = tf.convert_to_tensor(self._refused)
-        if tf.executing_eagerly():
-            for count, rule in zip(refused.numpy(), self.rules, strict=True):
-                if count:
-                    raise ValueError(
-                        f"Metric `{self.name}`: {rule}. Received: other values in "
-                        f"{count:.0f} batches since the last reset"
-                    )
-        nan = tf.constant(float("nan"), value.dtype)
-        value = tf.where(tf.reduce_any(refused > 0), nan, value)
-        return tf.cast(value, self.dtype)
 
 
 class AveragedMetric(ScoredMetric):
