@@ -16,6 +16,8 @@ import numpy as np
 from datasets.image_files import Found, bad_file, readable
 
 _PIXELS = 3 * 32 * 32
+# What is raised of members that are missing, no files, or links to themselves.
+_NOT_INSIDE = (KeyError, AttributeError, RecursionError, tarfile.TarError)
 _ARRAYS = ("numpy.core.multiarray", "numpy._core.multiarray")
 
 
@@ -52,7 +54,9 @@ class Archives:
             for path in (below / name for name in names):
                 if not path.exists():
                     raise bad_file(path, "exist, beside the others", "no such file")
-                blocks.append(self._records(path, path.read_bytes()))
+                with readable(path, "a file of records"):
+                    data = path.read_bytes()
+                blocks.append(self._records(path, data))
             return self._found(blocks, below)
         path = Path(folder) / self.binary_archive
         if not path.exists():
@@ -129,15 +133,16 @@ def _unpickle(data):
 def _members(path, data, folder, names):
     """List of (name, content) from a tar.gz; nothing is written to the disk."""
     found = []
-    with readable(path, "a tar.gz archive"):
-        try:
-            with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive:
-                for name in names:
-                    inside = f"{folder}/{name}" if folder else name
-                    found.append((name, archive.extractfile(inside).read()))
-        except (KeyError, AttributeError, tarfile.TarError) as error:
-            # extractfile gives None for what is no file.
-            raise bad_file(path, f"be an archive that holds {names}", error) from error
+    try:
+        with (
+            readable(path, "a tar.gz archive"),
+            tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive,
+        ):
+            for name in names:
+                inside = f"{folder}/{name}" if folder else name
+                found.append((name, archive.extractfile(inside).read()))
+    except _NOT_INSIDE as error:
+        raise bad_file(path, f"be an archive that holds {names}", error) from error
     return found
 
 

@@ -85,11 +85,15 @@ def read_npz(folder, part, image_set):
         raise bad_file(folder, "hold one npz file", [path.name for path in paths])
     (path,) = paths
     names = (f"x_{part}", f"y_{part}")
-    with readable(path, "an npz file of numbers"), np.load(path) as arrays:
-        missing = [name for name in names if name not in arrays]
-        if not missing:
-            return Found(*(arrays[name] for name in names), path, any_number=True)
-        found = arrays.files
+    with readable(path, "an npz file of numbers"):
+        if not zipfile.is_zipfile(path):
+            # NumPy would take it for an npy file, or for a pickle.
+            raise zipfile.BadZipFile("it is no zip archive")
+        with np.load(path) as arrays:
+            if set(names) <= set(arrays.files):
+                chosen = (arrays[name] for name in names)
+                return Found(*chosen, path, any_number=True)
+            found = arrays.files
     raise bad_file(path, f"hold {' and '.join(names)}", found)
 
 
@@ -130,7 +134,10 @@ def _idx(path, rank):
         data = gzip.decompress(data) if path.suffix == ".gz" else data
     start = 4 + 4 * rank
     magic = bytes([0, 0, 8, rank])
-    if data[:4] != magic or len(data) < start:
+    if data[:4] == magic and len(data) < start:
+        rule = f"hold the {start} bytes that an idx file begins with"
+        raise bad_file(path, rule, f"{len(data)} bytes")
+    if data[:4] != magic:
         rule = f"be an idx file of bytes in {rank} dimensions, starting {magic.hex()}"
         raise bad_file(path, rule, data[:4].hex() or "an empty file")
     shape = struct.unpack(f">{rank}I", data[4:start])

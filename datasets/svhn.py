@@ -70,7 +70,11 @@ def _mat(path):
         names = sorted(name for name in found if not name.startswith("_"))
         raise image_files.bad_file(path, rule, names)
     digits = np.ascontiguousarray(found["X"].transpose(3, 0, 1, 2))
-    labels = found["y"].ravel().astype(np.int64)
+    labels = found["y"].ravel()
+    if labels.dtype.kind not in "iuf" or np.any(labels != np.floor(labels)):
+        rule = "hold labels that are whole numbers"
+        raise image_files.bad_file(path, rule, f"{labels.dtype} {labels[:3]}")
+    labels = labels.astype(np.int64)
     if len(labels) and not 1 <= labels.min() <= labels.max() <= 10:
         rule = "hold labels from 1 to 10, which stands for the digit 0"
         shown = f"labels from {labels.min()} to {labels.max()}"

@@ -72,6 +72,18 @@ def test_bad_binary_files_are_named(tmp_path):
     (tmp_path / "data_batch_3.bin").unlink()
     with pytest.raises(ValueError, match="data_batch_3.bin must exist"):
         image_sets.read(COLOURS, "train", tmp_path)
+    (tmp_path / "data_batch_3.bin").mkdir()
+    with pytest.raises(ValueError, match="data_batch_3.bin must be a file of records"):
+        image_sets.read(COLOURS, "train", tmp_path)
+
+
+def test_a_link_to_itself_in_an_archive_is_named(tmp_path):
+    link = tarfile.TarInfo("cifar-10-batches-bin/test_batch.bin")
+    link.type, link.linkname = tarfile.SYMTYPE, "test_batch.bin"
+    with tarfile.open(tmp_path / "cifar-10-binary.tar.gz", "w:gz") as archive:
+        archive.addfile(link)
+    with pytest.raises(ValueError, match="be an archive that holds .*test_batch.bin"):
+        image_sets.read(COLOURS, "test", tmp_path)
 
 
 @pytest.mark.parametrize(

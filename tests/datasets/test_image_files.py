@@ -49,7 +49,7 @@ def test_idx_files(tmp_path, compressed):
             lambda data: b"\0\0\x0d\3" + data[4:],
             "starting 00000803.*Received: 00000d03",
         ),
-        (lambda data: data[:10], "starting 00000803"),
+        (lambda data: data[:10], "hold the 16 bytes .* begins with. Received: 10 byt"),
         (lambda data: b"", "Received: an empty file"),
         (lambda data: idx(np.zeros((9, 28, 28), np.uint8)), "9 images, 10 labels"),
         (lambda data: idx(np.zeros((10, 14, 56), np.uint8)), r"shape \(28, 28, 1\)"),
@@ -154,6 +154,13 @@ def test_npz_files_of_any_number(tmp_path, named):
 def test_bad_npz_files_are_named(tmp_path, arrays, message):
     np.savez(tmp_path / "mine.npz", **arrays)
     with pytest.raises(ValueError, match=rf"(?s)mine.npz must .*{message}"):
+        image_sets.read(COLOURS, "train", tmp_path)
+
+
+def test_an_npy_file_by_another_name_is_no_npz_file(tmp_path):
+    with open(tmp_path / "mine.npz", "wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(ValueError, match="mine.npz must be an npz file.*no zip"):
         image_sets.read(COLOURS, "train", tmp_path)
 
 

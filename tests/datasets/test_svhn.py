@@ -46,6 +46,10 @@ def test_bad_mat_files_are_named(tmp_path):
     write_mat(tmp_path, "test", images, digits + 11)
     with pytest.raises(ValueError, match="1 to 10, which stands for the digit 0"):
         image_sets.read(small(svhn.images()), "test", tmp_path)
+    halves = {"X": images.transpose(1, 2, 3, 0), "y": digits + 0.5}
+    mat_files.savemat(path, halves)
+    with pytest.raises(ValueError, match="labels that are whole numbers"):
+        image_sets.read(small(svhn.images()), "test", tmp_path)
     for size in (0, 100, 200, 1000):
         write_mat(tmp_path, "test", images, digits)
         path.write_bytes(path.read_bytes()[:size])
