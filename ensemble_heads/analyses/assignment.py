@@ -5,6 +5,8 @@ import tensorflow as tf
 
 from ensemble_heads.analyses.figures import heat_map, new_figure
 
+_MOST_LABELS = 40  # of classes, one below the other
+
 
 def class_assignment(predictions):
     """Shares of every class's examples on which a head has the lowest loss.
@@ -46,7 +48,7 @@ def _log_odds(logits, labels):
 
 
 def plot_class_assignment(shares, class_names=None, title="Heads that win a class"):
-    """The shares as colours, a row for every class.
+    """The shares as colours, a row for every class; of many classes some are named.
 
     Args:
         shares: `[classes, heads]`, as `class_assignment` returns them.
@@ -57,13 +59,15 @@ def plot_class_assignment(shares, class_names=None, title="Heads that win a clas
         matplotlib `Figure`.
     """
     classes, heads = shares.shape
+    step = -(-classes // _MOST_LABELS)
     figure = new_figure(
-        max(4.0, min(12.0, 2 + 0.5 * heads)), max(3.0, 1 + 0.3 * classes)
+        max(4.0, min(12.0, 2 + 0.5 * heads)), max(3.0, 1 + 0.3 * classes / step)
     )
     axes = figure.subplots()
     image = heat_map(axes, shares, highest=np.nanmax(shares))
     if class_names is not None:
-        axes.set_yticks(range(classes), labels=class_names)
+        named = range(0, classes, step)
+        axes.set_yticks(named, labels=[class_names[i] for i in named])
     axes.xaxis.get_major_locator().set_params(integer=True)
     figure.colorbar(image, ax=axes).set_label("share of the class")
     axes.set(title=title, xlabel="head", ylabel="class")

@@ -53,6 +53,11 @@ def test_matrices(said, tmp_path):
     figure = drawn(analyses.plot_class_assignment(shares, list("abc")), tmp_path)
     npt.assert_array_equal(figure.axes[0].images[0].get_array(), shares)
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == list("abc")
+    many = np.full([1000, 2], 0.5)
+    figure = analyses.plot_class_assignment(many, [f"class {i}" for i in range(1000)])
+    axes = drawn(figure, tmp_path).axes[0]
+    named = {t.get_text(): y for t, y in zip(axes.get_yticklabels(), axes.get_yticks())}
+    assert figure.get_figheight() <= 13 and named["class 500"] == 500
     matrices = analyses.confusion_matrices(said)
     figure = analyses.plot_confusion_matrices(matrices, range(6))
     panels = [axes for axes in drawn(figure, tmp_path).axes if axes.images]
