@@ -147,10 +147,11 @@ def write_plots(methods, records, title, curves, weights):
         "lambda": r"ensembling loss, $\lambda$",
         "mu": r"co-distillation loss, $\mu$",
     }
+    single = [run["accuracy"] for run in by_method.get("single", [])]
     plots.accuracy_by_weight(
         weights,
         {names[symbol]: points for symbol, points in panels.items()},
-        [run["accuracy"] for run in by_method.get("single", [])],
+        {"single network": single} if single else {},
         title,
     )
 

@@ -63,13 +63,14 @@ def logged_curves(path, panels, title):
     figure.savefig(path, dpi=120)
 
 
-def accuracy_by_weight(path, panels, baseline, title, measure="accuracy"):
+def accuracy_by_weight(path, panels, baselines, title, measure="accuracy"):
     """Accuracy against the weight in a loss, one panel per loss, as in Figure 2.
 
     Args:
         path: str or path of the PNG file.
         panels: {title of the horizontal axis: {weight: list of accuracies}}.
-        baseline: list of the single network's accuracies, drawn as a line.
+        baselines: {label: list of accuracies} of what has no such weight, the single
+            network first; a line each.
         title: str.
         measure: str, what is drawn, a fraction.
 
@@ -85,10 +86,11 @@ def accuracy_by_weight(path, panels, baseline, title, measure="accuracy"):
         weights = sorted(points)
         mean, error = zip(*(_percent(points[weight]) for weight in weights))
         axes.errorbar(weights, mean, error, fmt="o-", capsize=4, label="multi-headed")
-        if baseline:
-            mean, error = _percent(baseline)
-            axes.axhline(mean, color="grey", linestyle="--", label="single network")
-            axes.axhspan(mean - error, mean + error, color="grey", alpha=0.2)
+        for number, (label, accuracies) in enumerate(baselines.items()):
+            mean, error = _percent(accuracies)
+            color = f"C{number}" if number else "grey"
+            axes.axhline(mean, color=color, linestyle="--", label=label)
+            axes.axhspan(mean - error, mean + error, color=color, alpha=0.2)
         axes.set(xlabel=name, ylabel=f"{measure} in %")
         axes.grid(alpha=0.3)
     rows[0].legend()

@@ -97,18 +97,17 @@ def _plot(experiment, finished, path):
     keys[f"evaluation_{measure.name}"] = measure.title
     panels = {title: _curves(finished, key) for key, title in keys.items()}
     plots.logged_curves(path / LEARNING_CURVES, panels, experiment.title)
-    baseline = [
-        folder.result()["metrics"][measure.name]
-        for run, folder in finished
-        if not run.changes
-    ]
+    baselines = {}
+    for run, folder in finished:
+        if not run.changes:
+            found = folder.result()["metrics"][measure.name]
+            baselines.setdefault(run.model, []).append(found)
     for setting, points in _by_setting(finished, measure.name).items():
         name = WEIGHT_PLOT.format(measure=measure.name, setting=setting)
         label = experiment.symbols.get(setting, setting.replace("_", " "))
-        panel = {label: points}
-        title = measure.title
+        panels = {f"{label} of {model}": found for model, found in points.items()}
         plots.accuracy_by_weight(
-            path / name, panel, baseline, experiment.title, measure=title
+            path / name, panels, baselines, experiment.title, measure=measure.title
         )
 
 
@@ -123,13 +122,14 @@ def _curves(finished, key):
 
 
 def _by_setting(finished, measure):
-    """{setting swept alone over numbers: {value: list of results}}."""
+    """{setting swept alone over numbers: {model: {value: list of results}}}."""
     found = {}
     for run, folder in finished:
         if len(run.changes) != 1:
             continue
         ((setting, value),) = run.changes.items()
         if isinstance(value, numbers.Real):
-            points = found.setdefault(setting, {}).setdefault(value, [])
+            models = found.setdefault(setting, {})
+            points = models.setdefault(run.model, {}).setdefault(value, [])
             points.append(folder.result()["metrics"][measure])
     return found

@@ -12,10 +12,10 @@ import tensorflow as tf
 
 import ensemble_heads as eh
 from ensemble_heads.keras_api import keras
-from recipes import long_training, sweeps
+from recipes import long_training, run_table, sweeps
 from recipes.checkpoints import BestCheckpoint, Checkpoints, keep_random_states
 from recipes.common import SettingError
-from recipes.experiment import Experiment, TrainingSettings
+from recipes.experiment import Experiment, Measure, TrainingSettings
 from recipes.run_folder import RunFolder
 from recipes.workers import Workers
 
@@ -242,6 +242,30 @@ def test_workers_but_the_first_write_nothing(tmp_path):
 # ---- Folders of runs
 
 
+def test_plots_of_a_sweep_keep_models_apart(tmp_path, monkeypatch):
+    finished = []
+    for model, value, changes in (
+        *(("single", 0.1, {}), ("bagging", 0.2, {})),
+        *(("small", 0.3, {"steps": 1}), ("small", 0.4, {"steps": 2})),
+        *(("large", 0.8, {"steps": 1}), ("large", 0.9, {"steps": 2})),
+    ):
+        result = {"metrics": {"accuracy": value}}
+        folder = types.SimpleNamespace(log=[], result=lambda result=result: result)
+        finished.append((sweeps.Run(model, SETTINGS, 0, changes), folder))
+    drawn = []
+    monkeypatch.setattr(
+        run_table.plots,
+        "accuracy_by_weight",
+        lambda path, *given, measure: drawn.append(given[:2]),
+    )
+    study = Experiment()
+    study.title, study.measures = "", (Measure("accuracy", "accuracy"),)
+    run_table._plot(study, finished, tmp_path)
+    panels = {"steps of small": {1: [0.3], 2: [0.4]}}
+    panels |= {"steps of large": {1: [0.8], 2: [0.9]}}
+    assert drawn == [(panels, {"single": [0.1], "bagging": [0.2]})]
+
+
 def test_log_forgets_what_will_be_done_again(tmp_path):
     folder = RunFolder(tmp_path / "run", {"a": 1})
     for step in (2, 4, 6):
@@ -267,6 +291,14 @@ def test_folder_of_another_configuration(tmp_path):
         RunFolder(tmp_path, {"classes": 4, "seed": 0})
     renewed = RunFolder(tmp_path, {"classes": 4, "seed": 0}, overwrite=True)
     assert renewed.result() is None and (tmp_path / "mine.txt").exists()
+
+
+def test_a_flag_put_right_before_the_first_step_needs_no_other_folder(tmp_path):
+    RunFolder(tmp_path, {"rate": 9}).forget_after(0)  # as a run that fails at once
+    RunFolder(tmp_path, {"rate": 1}).add({"step": 1})
+    with pytest.raises(SettingError, match="rate is 1 there and 9 here"):
+        RunFolder(tmp_path, {"rate": 9})
+    assert RunFolder(tmp_path, {"rate": 1}).log == [{"step": 1}]
 
 
 def test_folder_that_cannot_be_written(tmp_path):
