@@ -38,14 +38,16 @@ class RunFolder:
         log: list of dict, each with the "step" after which it was taken.
 
     Raises:
-        SettingError: a folder that cannot be written, or of another configuration.
+        SettingError: a folder that cannot be written, or of a run that has begun under
+            another configuration.
     """
 
     def __init__(self, path, config=None, overwrite=False, writes=True):
         self.path, self.writes = Path(path), writes
         if config is not None and writes:
             folders.make_writable(self.path)
-            if overwrite:
+            # A flag that was wrong must not bind the folder before a step is made.
+            if overwrite or not self._has_begun():
                 for name in OWN:
                     folders.remove(self.path / name)
             folders.keep_config(self.path, config)
@@ -88,6 +90,12 @@ class RunFolder:
             return
         text = json.dumps(result, indent=2) + "\n"
         folders.write_whole(self.path / RESULT, text)
+
+    def _has_begun(self):
+        """Whether it holds anything that other settings would be mixed with."""
+        kept = (RESULT, CHECKPOINTS, CHOSEN, ANALYSES)
+        begun = any((self.path / name).exists() for name in kept)
+        return begun or bool(folders.read_json_lines(self.path / LOG, "step"))
 
     def _write_log(self):
         if not self.writes:
