@@ -240,8 +240,10 @@ class CIFAROne(ImageExperiment):
         if any(config.get(name) != value for name, value in mine.items()):
             rule = f"be a run of this recipe on {run.settings.data_set}"
             raise SettingError("teacher", rule, path)
-        names = ("network", "units", "num_heads")
-        settings = run.settings.with_changes(**{name: config[name] for name in names})
+        # Its own teacher as well: it may be a distilled network itself.
+        names = ("network", "units", "num_heads", "teacher")
+        own = {name: config[name] for name in names}
+        settings = run.settings.with_changes(models=(config["model"],), **own)
         teacher = Run(config["model"], settings, config["seed"])
         return long_training.restored(self, teacher, RunFolder(path))[0]
 

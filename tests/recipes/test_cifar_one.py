@@ -96,6 +96,20 @@ def test_distillation_learns_from_the_run_that_is_named(trained):
         study_of(recipe.TEACHER, teacher=str(folder), data_set="cifar100")
 
 
+def test_a_distilled_network_can_be_a_teacher(tmp_path, monkeypatch):
+    """It has a teacher itself, which is not the one it is for another."""
+    teacher = SMOKE.with_changes(models=(recipe.TEACHER,), teacher="first")
+    study = recipe.CIFAROne(teacher, None)
+    RunFolder(tmp_path, study.config(sweeps.Run(recipe.TEACHER, teacher, 0)))
+    seen = []
+    monkeypatch.setattr(
+        long_training, "restored", lambda study, run, folder: seen.append(run) or [0]
+    )
+    settings = teacher.with_changes(teacher=str(tmp_path))
+    study._teacher(sweeps.Run(recipe.TEACHER, settings, 0))
+    assert seen[0].settings.teacher == "first" and seen[0].model == recipe.TEACHER
+
+
 def test_one_branch_and_all_are_exported(tmp_path, monkeypatch):
     study, run, model = study_of("one")
     written = []
