@@ -65,6 +65,10 @@ class ImageNetExperiment(TopFiveExperiment):
         self._synthetic = path / SYNTHETIC if settings.synthetic else None
         self._bad_records = imagenet.BadRecords()
 
+    def needs_numbers(self, run):
+        """Whether a run must know an image again in another epoch, cut otherwise."""
+        return False
+
     def check_data(self, settings):
         rule = "name where the images are; --preset=smoke makes some up"
         some = settings.data_dir or settings.source == "tfds" or settings.synthetic
@@ -89,6 +93,7 @@ class ImageNetExperiment(TopFiveExperiment):
             start_epoch=epoch,
             start_batch=batch,
             shard=self.share,
+            numbered=self.needs_numbers(run),
             **self.training_options,
         )
 

@@ -31,7 +31,12 @@ import zoo
 from recipes import long_runs
 from recipes.common import setting
 from recipes.imagenet_experiment import ImageNetExperiment, ImageNetSettings
-from recipes.treenet_experiment import SINGLE, TreeNetExperiment, TreeNetSettings
+from recipes.treenet_experiment import (
+    SINGLE,
+    TreeNetExperiment,
+    TreeNetSettings,
+    is_bagged,
+)
 
 NETWORKS = {"nin": "nin_imagenet_4heads", "caffenet": "caffenet_5heads"}
 FORKS = {
@@ -100,6 +105,7 @@ class ImageNetTreeNet(TreeNetExperiment, ImageNetExperiment):
     """One network, or several that share their first layers or nothing."""
 
     name = "imagenet_treenet"
+    id_key = "number"
 
     def __init__(self, settings, path):
         super().__init__(settings, path)
@@ -110,6 +116,9 @@ class ImageNetTreeNet(TreeNetExperiment, ImageNetExperiment):
             "pixels": "centred",
         }
         self.training_options = {**self.evaluation_options, "colours": None}
+
+    def needs_numbers(self, run):
+        return is_bagged(run.model)
 
     def ensemble_spec(self, settings):
         size = (settings.image_size,) * 2

@@ -87,9 +87,20 @@ class LateChoice(eh.losses.MultipleChoice):
         return {**super().get_config(), "pretraining_steps": self.pretraining_steps}
 
 
-class TreeNetExperiment(ClassificationExperiment):
-    """One network, or an ensemble of several trained in one way or another."""
+def is_bagged(method):
+    """Whether every head of a method learns from a sample of its own."""
+    return method in ("bagging", "bagging_and_weights")
 
+
+class TreeNetExperiment(ClassificationExperiment):
+    """One network, or an ensemble of several trained in one way or another.
+
+    Attributes:
+        id_key: str, the key of the inputs that tells bagging an example's number; None
+            where an example's inputs are the same in every epoch.
+    """
+
+    id_key = None
     symbols = {"num_choices": "k", "pretraining_steps": "steps of cross entropy before"}
 
     def ensemble_spec(self, settings):
@@ -156,6 +167,6 @@ class TreeNetExperiment(ClassificationExperiment):
             )
         if method in AVERAGED:
             return eh.losses.EnsembleMean(AVERAGED[method])
-        if method.startswith("bagging"):
-            return eh.losses.Bagging(run.seed)
+        if is_bagged(method):
+            return eh.losses.Bagging(run.seed, self.id_key)
         return eh.losses.Ensembling(0.0)

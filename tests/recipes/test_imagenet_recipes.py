@@ -155,6 +155,23 @@ def test_treenets_share_up_to_their_fork(tmp_path):
     assert names == ["conv1", "cccp1"]
 
 
+@ON_ONE_LINE
+def test_bagging_knows_an_image_again_however_it_is_cut(tmp_path):
+    changes = {"models": ("bagging",), "image_size": 64, "synthetic": 32}
+    settings = TREENET["smoke"].with_changes(**changes)
+    study = imagenet_treenet.ImageNetTreeNet(settings, tmp_path)
+    run = sweeps.Run("bagging", settings, seed=0)
+    study.prepare_data(run)
+    loss, epochs = study._ensemble_loss(run), [{}, {}]
+    for step, (inputs, _) in enumerate(study.training_data(run, 0).take(4)):
+        (known,) = loss.observe(inputs, ["classes"], training=True)
+        sums = inputs["images"].numpy().sum(axis=(1, 2, 3))
+        epochs[step // 2].update(zip(known.numpy().tolist(), sums))
+    first, second = epochs
+    assert len(first) == 32 and first.keys() == second.keys()
+    assert np.mean([first[one] != second[one] for one in first]) > 0.5  # cut anew
+
+
 @pytest.mark.parametrize("preset", ["paper", "caffenet"])
 def test_images_are_cut_as_caffe_cuts_them(preset):
     settings = TREENET[preset]
