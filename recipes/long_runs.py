@@ -21,7 +21,7 @@ from recipes.common import SettingError
 from recipes.evaluation import Evaluator
 from recipes.found_runs import find_runs
 from recipes.progress import StepsProgress
-from recipes.run_folder import ANALYSES, RunFolder
+from recipes.run_folder import ANALYSES, EVALUATION, RunFolder
 from recipes.run_table import write_report
 from recipes.workers import workers_of
 
@@ -29,7 +29,6 @@ COMMANDS = ("train", "evaluate", "predict", "export", "report")
 ANALYSE = "analyse"
 BY_WORKERS = ("train", "evaluate")  # what several processes can do together
 NEED_DATA = ("train", "evaluate", "predict", ANALYSE)
-EVALUATION = "evaluation.json"
 
 
 def run(make_experiment, presets):

@@ -13,7 +13,8 @@ CHECKPOINTS = "checkpoints"
 CHOSEN = "chosen"
 TENSORBOARD = "tensorboard"
 ANALYSES = "analyses"
-OWN = (folders.CONFIG, LOG, LOG_CSV, RESULT)
+EVALUATION = "evaluation.json"
+OWN = (folders.CONFIG, LOG, LOG_CSV, RESULT, EVALUATION)
 OWN += (CHECKPOINTS, CHOSEN, TENSORBOARD, ANALYSES)
 
 
@@ -23,7 +24,8 @@ class RunFolder:
     Holds `config.json` (as run), `checkpoints/`, `metrics.jsonl` and the same as
     `metrics.csv` (a record per logged step), `tensorboard/`, where there are held-out
     data `chosen/` (the checkpoint that did best on them), once the run is finished
-    `result.json`, and once it is analysed `analyses/`.
+    `result.json`, and once it is evaluated or analysed by command `evaluation.json` or
+    `analyses/`.
 
     Args:
         path: str or path, made where it is missing.

@@ -253,6 +253,7 @@ def test_plots_of_a_sweep_keep_models_apart(tmp_path, monkeypatch):
         folder = types.SimpleNamespace(log=[], result=lambda result=result: result)
         finished.append((sweeps.Run(model, SETTINGS, 0, changes), folder))
     drawn = []
+    monkeypatch.setattr(run_table.plots, "logged_curves", lambda *_: None)
     monkeypatch.setattr(
         run_table.plots,
         "accuracy_by_weight",
@@ -286,11 +287,13 @@ def test_log_forgets_what_will_be_done_again(tmp_path):
 
 def test_folder_of_another_configuration(tmp_path):
     (tmp_path / "mine.txt").write_text("kept")
+    (tmp_path / "evaluation.json").write_text("{}")
     RunFolder(tmp_path, {"classes": 3, "seed": 0}).finish({})
     with pytest.raises(SettingError, match="classes is 3 there and 4 here"):
         RunFolder(tmp_path, {"classes": 4, "seed": 0})
     renewed = RunFolder(tmp_path, {"classes": 4, "seed": 0}, overwrite=True)
     assert renewed.result() is None and (tmp_path / "mine.txt").exists()
+    assert not (tmp_path / "evaluation.json").exists()
 
 
 def test_a_flag_put_right_before_the_first_step_needs_no_other_folder(tmp_path):
