@@ -5,7 +5,9 @@ ensemble and members (Figure 3), heads dropped at random (Figure 4), specialists
 (Figure 5). Figure 7 is drawn in each run's own folder.
 """
 
+import dataclasses
 import functools
+import re
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -50,19 +52,24 @@ def write(path, analysed, title, is_modular):
         }
         own = {coupling: found for coupling, found in own.items() if found}
         if own:
-            name = f"{title}, {model}"
-            _draw_dropped(path / DROPPED.format(model=model), own, name)
-            _draw_specialists(path / SPECIALISTS.format(model=model), own, name)
+            name, words = f"{title}, {model}", re.sub(r"[^\w.+-]+", "_", model)
+            _draw_dropped(path / DROPPED.format(model=words), own, name)
+            _draw_specialists(path / SPECIALISTS.format(model=words), own, name)
 
 
 def _by_lambda(analysed, is_modular):
-    """{(model, lambda or None): runs, one per seed}, sorted by lambda."""
+    """{(model, lambda or None): runs, one per seed}, sorted by lambda.
+
+    What was swept besides lambda is part of the model's name.
+    """
     groups = {}
     for one in analysed:
         if one.result is not None:
-            model = one.run.model
-            coupling = one.run.settings.coupling if is_modular(model) else None
-            groups.setdefault((model, coupling), []).append(one)
+            run = one.run
+            coupling = run.settings.coupling if is_modular(run.model) else None
+            others = {k: v for k, v in run.changes.items() if k != "coupling"}
+            name = dataclasses.replace(run, changes=others).method
+            groups.setdefault((name, coupling), []).append(one)
     return dict(sorted(groups.items(), key=lambda item: item[0][1] or 0.0))
 
 

@@ -1,7 +1,9 @@
 """Numbers that the analysis of a run has beside those of `eh.analyses`."""
 
+import types
+
 import ensemble_heads as eh
-from recipes import run_analyses
+from recipes import fashion_mnist_modular, modular_figures, run_analyses, sweeps
 
 
 def test_heads_that_know_some_classes_do_better_by_probabilities():
@@ -12,4 +14,20 @@ def test_heads_that_know_some_classes_do_better_by_probabilities():
     assert run_analyses.accuracies_of_means(said) == {
         "mean_of_probabilities_accuracy": 1.0,
         "mean_of_logits_accuracy": 0.5,
+    }
+
+
+def test_what_else_was_swept_is_no_other_seed():
+    settings = fashion_mnist_modular.PRESETS["smoke"].with_changes(coupling=0.5)
+    analysed = [
+        types.SimpleNamespace(run=sweeps.Run("net", settings, seed, changes), result={})
+        for seed, changes in (
+            *((0, {"coupling": 0.5}), (1, {"coupling": 0.5}), (2, {})),
+            *((0, {"coupling": 0.5, "momentum": 0.1}), (0, {"momentum": 0.1})),
+        )
+    ]
+    groups = modular_figures._by_lambda(analysed, lambda model: model == "net")
+    assert {key: len(runs) for key, runs in groups.items()} == {
+        ("net", 0.5): 3,
+        ("net momentum=0.1", 0.5): 2,
     }
