@@ -49,7 +49,7 @@ class RecordSource:
             return batches if self._bad is None else _logging_after(batches, self._bad)
 
         batches = record_order.batches_by_epoch(
-            len(self._paths),
+            self._paths,
             self._read,
             to_batches,
             in_blocks=self._bad is not None,
@@ -170,13 +170,16 @@ class FileSource:
             batches = places.batch(batch_size, drop_remainder=drop_remainder)
             if self._bad is not None:
                 batches = _logging_after(batches, self._bad)
-            return batches.map(
+            batches = batches.map(
                 lambda file: {
                     "file": file,
                     "number": tf.zeros_like(file),
                     "epoch": tf.fill(tf.shape(file), epoch),
                 }
             )
+            if epochs is not None:
+                return batches
+            return record_order.never_empty(batches, self._paths[0])
 
         batches = tf.data.Dataset.range(start_epoch, end).flat_map(one_epoch)
         return batches.skip(start_batch) if start_batch else batches

@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from datasets import record_errors
+
 # Records that are taken from a file before it is the next file's turn.
 BLOCK = 32
 
@@ -11,7 +13,7 @@ _GLOBAL_SEED = 1
 
 
 def batches_by_epoch(
-    files,
+    paths,
     read,
     to_batches,
     *,
@@ -31,7 +33,7 @@ def batches_by_epoch(
     `cycle_length` at a time, `BLOCK` records of each in turn, and shuffled in a buffer.
 
     Args:
-        files: int, how many there are.
+        paths: list of str, the files.
         read: callable, (file, epoch) int64 scalars -> dataset of its records, dicts,
             or of blocks of `BLOCK` records.
         to_batches: callable, dataset of records -> dataset of batches.
@@ -43,10 +45,11 @@ def batches_by_epoch(
         cycle_length: int, files open at the same time.
         shard: (index, count). With at least as many files as workers, each takes
             every count-th file of the epoch's order, else every count-th record.
-        epochs: int or None for no end, counted from epoch 0.
+        epochs: int or None for no end, counted from epoch 0. Without end, an epoch
+            that has no batch is an error.
         start_epoch: int.
     """
-    index, count = shard
+    files, (index, count) = len(paths), shard
     by_files = files >= count
     end = _FOREVER if epochs is None else epochs
 
@@ -79,6 +82,37 @@ def batches_by_epoch(
                 seed=tf.constant(seed, tf.int64) * 1_000_003 + epoch,
                 reshuffle_each_iteration=False,
             )
-        return to_batches(records)
+        batches = to_batches(records)
+        return batches if epochs is not None else never_empty(batches, paths[0])
 
     return tf.data.Dataset.range(start_epoch, max(end, start_epoch)).flat_map(one_epoch)
+
+
+def never_empty(batches, path):
+    """The same batches of an epoch, where having none is an error.
+
+    Epochs without end would else be looked through for ever, without a word.
+
+    Args:
+        batches: `tf.data.Dataset` of dicts of tensors.
+        path: str, the first of the files, to be named.
+    """
+    text = (
+        "`batch_size` must be at most the records of this worker that can be used, as "
+        "smaller batches are dropped. Received: an epoch without a batch."
+    )
+    said = record_errors.mark(record_errors.RecordError(path, None, "record", text))
+    nothing = tf.nest.map_structure(
+        lambda spec: tf.zeros([size or 0 for size in spec.shape], spec.dtype),
+        batches.element_spec,
+    )
+    end = tf.data.Dataset.from_tensors((nothing, True))
+    marked = batches.map(lambda batch: (batch, False)).concatenate(end)
+
+    def see(seen, batch, is_end):
+        check = tf.debugging.Assert(seen | ~is_end, [said])
+        with tf.control_dependencies([check]):
+            return tf.constant(True), (batch, tf.identity(is_end))
+
+    marked = marked.scan(False, lambda seen, one: see(seen, *one))
+    return marked.filter(lambda _, is_end: ~is_end).map(lambda batch, _: batch)

@@ -163,7 +163,7 @@ def load(
         bad = BadRecords() if bad_records is None else bad_records
     source = Source(paths, form, verify_checksums, bad, shard)
     batches = record_order.batches_by_epoch(
-        len(paths),
+        paths,
         source.read,
         lambda records: source.to_batches(records, batch_size, drop_remainder),
         in_blocks=source.in_blocks,

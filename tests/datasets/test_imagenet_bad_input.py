@@ -2,6 +2,7 @@
 
 import logging
 import re
+import threading
 
 import pytest
 import tensorflow as tf
@@ -187,6 +188,34 @@ def test_a_bad_file_is_named_or_left_out(tmp_path, what):
     seen = [n for inputs, _ in skipping for n in inputs["number"].numpy()]
     assert len(seen) == 24 and len(set(seen)) == 12 and 5 << 32 not in seen
     assert [one.path for one in bad.errors] == [str(bad_file)]
+
+
+@pytest.mark.parametrize("what", ["few records", "bad records", "bad files"])
+def test_epochs_without_a_batch_are_an_error_and_not_read_for_ever(tmp_path, what):
+    if what == "bad files":
+        write_tree(tmp_path, (1, 1, 1))
+        (tmp_path / "train" / CLASSES[0] / f"{CLASSES[0]}_0.JPEG").write_bytes(b"no")
+        (tmp_path / "train" / CLASSES[1] / f"{CLASSES[1]}_0.JPEG").write_bytes(b"no")
+    else:
+        more = [bad_record("cut png")] * 3 if what == "bad records" else []
+        write_records(tmp_path / "train-00000-of-00001", [converted(), *more])
+    skip = what != "few records"
+    chosen = {"epochs": None, "drop_remainder": True, "skip_bad_records": skip}
+    caught = []
+
+    def read():
+        try:
+            with imagenet.clear_errors():
+                next(iter(imagenet.load("train", tmp_path, 2, **SMALL, **chosen)))
+        except imagenet.RecordError as error:
+            caught.append(str(error))
+
+    reading = threading.Thread(target=read, daemon=True)
+    reading.start()
+    reading.join(60)
+    said = "`batch_size` must be at most the records of this worker that can be used"
+    assert len(caught) == 1 and caught[0].startswith(said)
+    assert f"an epoch without a batch. In {tmp_path}" in caught[0]
 
 
 def test_other_errors_are_not_taken_for_those_of_images(tmp_path):
