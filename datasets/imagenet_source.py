@@ -142,7 +142,10 @@ class FileSource:
         a batch holds is then known only after looking.
         """
         index, count = self._shard
-        own = len(range(index, len(self._paths), count))
+        images = len(self._paths)
+        if drop_remainder:
+            images -= images % count  # or some workers' epochs could be longer
+        own = len(range(index, images, count))
         if drop_remainder and batch_size > own:
             raise ValueError(
                 f"`batch_size` must be at most the {own} images of this worker, as "
@@ -160,7 +163,7 @@ class FileSource:
             if shuffle:
                 key = tf.stack([tf.constant(seed, tf.int64), epoch])
                 order = tf.random.experimental.stateless_shuffle(order, seed=key)
-            order = order[index::count]
+            order = order[index:images:count]
             begin = tf.where(epoch == start_epoch, first * batch_size, 0)
             places = tf.data.Dataset.from_tensor_slices(order[begin:])
             if self._bad is not None:

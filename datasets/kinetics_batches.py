@@ -40,7 +40,10 @@ class ClipBatches:
                 f"`shard` must have at most as many workers as there are videos, "
                 f"{len(self._source)}. Received: shard={shard}"
             )
-        own = len(range(shard[0], len(self._source), shard[1])) * self._form.views
+        videos = len(self._source)
+        if drop_remainder:
+            videos -= videos % shard[1]  # or some workers' epochs could be longer
+        own = len(range(shard[0], videos, shard[1])) * self._form.views
         if drop_remainder and size > own:
             raise ValueError(
                 f"`batch_size` must be at most the {own} clips of an epoch, as smaller "
@@ -60,7 +63,7 @@ class ClipBatches:
                 order = tf.random.experimental.stateless_shuffle(order, seed=key)
             first = tf.constant(start * size, tf.int64)
             first = tf.where(epoch == start_epoch, first, 0)
-            order = order[shard[0] :: shard[1]][first // self._form.views :]
+            order = order[shard[0] : videos : shard[1]][first // self._form.views :]
             clips = self._clips(order, epoch).skip(first % self._form.views)
             batches = clips.batch(size, drop_remainder=drop_remainder)
             return self._with_end(batches, size if drop_remainder else 1)

@@ -128,6 +128,18 @@ def test_workers_share_all_images(folders, source, workers, split):
     assert all(shares)
 
 
+def test_workers_batches_of_files_are_those_of_one_device(folders):
+    chosen = {"drop_remainder": True, "epochs": 3}  # one of 13 images is left over
+    parts = [
+        numbers(load(folders["files"], batch_size=1, shard=(n, 2), **chosen))
+        for n in range(2)
+    ]
+    whole = numbers(load(folders["files"], batch_size=2, **chosen))
+    assert [sorted(flat(both)) for both in zip(*parts, strict=True)] == [
+        sorted(batch) for batch in whole
+    ]
+
+
 @pytest.mark.parametrize("source", SOURCES)
 def test_evaluation_sees_every_image_once_in_order(folders, source):
     first, again = (list(load(folders[source], "validation")) for _ in range(2))

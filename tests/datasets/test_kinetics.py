@@ -152,6 +152,17 @@ def test_workers_share_all_videos(folder, workers):
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
+def test_workers_batches_are_those_of_one_device(folder):
+    chosen = {"shuffle": True, "augment": True, "drop_remainder": True, "epochs": 3}
+    parts = [
+        names(load(folder, batch_size=2, shard=(n, 2), **chosen)) for n in range(2)
+    ]
+    whole = names(load(folder, batch_size=4, **chosen))  # three of seven are left over
+    assert [sorted(flat(both)) for both in zip(*parts, strict=True)] == [
+        sorted(batch) for batch in whole
+    ]
+
+
 # ---- Lists
 
 
