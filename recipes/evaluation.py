@@ -2,7 +2,6 @@
 
 import warnings
 
-from recipes.common import SettingError
 from recipes.full_batches import fill
 from recipes.view_averaging import over_views
 from recipes.workers import workers_of
@@ -19,24 +18,20 @@ class Evaluator:
         run: `Run`.
         model: compiled by `Experiment.compile_evaluation`.
         progress: `StepsProgress`.
-        fixed: bool, fill up the last batch, so that all have one size. Default: on
-            TPUs, which compile a program for each size.
-
-    Raises:
-        SettingError: batches of one size that replicas cannot share evenly.
+        fixed: bool, fill up all batches to one size that replicas can share evenly.
+            Default: on TPUs, which compile a program for each size; and where there
+            are several replicas, since TensorFlow's convolutions on CPUs fail in one
+            that is left without examples.
     """
 
     def __init__(self, experiment, run, model, progress, fixed=None):
         self._experiment, self._run = experiment, run
         self._model, self._progress = model, progress
         self._workers = workers_of(run.settings)
-        fixed = run.settings.strategy == "tpu" if fixed is None else fixed
+        self._replicas = self._workers.strategy.num_replicas_in_sync
+        if fixed is None:
+            fixed = run.settings.strategy == "tpu" or self._replicas > 1
         self._fixed = fixed and experiment.fills_batches
-        size = run.settings.evaluation_batch_size
-        replicas = self._workers.strategy.num_replicas_in_sync
-        if self._fixed and size % replicas:
-            rule = f"be a multiple of the {replicas} replicas that share a batch"
-            raise SettingError("evaluation_batch_size", rule, size)
 
     def __call__(self):
         """{metric: float}, "examples" among them; "validation_" before held-out ones.
@@ -69,9 +64,8 @@ class Evaluator:
         views = experiment.views(run)
         if views == 1:
             return {}
-        replicas = self._workers.strategy.num_replicas_in_sync
-        rows = run.settings.evaluation_batch_size // (views * replicas)
-        size = max(1, rows) * replicas
+        rows = run.settings.evaluation_batch_size // (views * self._replicas)
+        size = max(1, rows) * self._replicas
         with self._workers.strategy.scope():
             model = over_views(self._model)
             experiment.compile_evaluation(model, run)
@@ -80,7 +74,7 @@ class Evaluator:
 
     def _evaluate(self, model, data, size):
         if self._fixed:
-            data = fill(data, size)
+            data = fill(data, -(-size // self._replicas) * self._replicas)
         with self._progress.evaluating() as callback, warnings.catch_warnings():
             # Keras 3 says so of every data set whose size it does not know.
             warnings.filterwarnings("ignore", "Your input ran out of data")

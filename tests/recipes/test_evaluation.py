@@ -11,7 +11,6 @@ import ensemble_heads as eh
 from ensemble_heads.keras_api import keras
 from recipes import evaluation
 from recipes.classification import TopFiveExperiment
-from recipes.common import SettingError
 from recipes.experiment import TrainingSettings, evaluation_copy
 from recipes.full_batches import fill
 from recipes.sweeps import Run
@@ -133,11 +132,16 @@ def test_batches_are_filled_up_with_what_does_not_count():
         list(fill(data, 2))
 
 
-def test_replicas_must_be_able_to_share_a_filled_batch(monkeypatch):
-    strategy = types.SimpleNamespace(num_replicas_in_sync=3)
-    workers = types.SimpleNamespace(strategy=strategy)
+def test_replicas_share_filled_batches_evenly(monkeypatch):
+    seen = []
+    workers = types.SimpleNamespace(
+        strategy=types.SimpleNamespace(num_replicas_in_sync=3),
+        share=lambda data: seen.append(data) or data,
+    )
     monkeypatch.setattr(evaluation, "workers_of", lambda settings: workers)
-    rule = "`evaluation_batch_size` must be a multiple of the 3 replicas"
-    with pytest.raises(SettingError, match=rule):
-        evaluator(network("single"), Study(), fixed=True)
-    evaluator(network("single"), Study())  # not on TPUs
+    study, model = Study(), network("single")
+    values = evaluator(model, study)()
+    sizes = [len(labels) for _, labels, _ in seen[0]]
+    assert sizes == [6, 6, 6]  # of 4, 4 and 3: two for each replica
+    said = np.array(model(study.inputs[:, 0]))
+    assert values == pytest.approx(expected(study.labels, said), rel=1e-5)
