@@ -221,7 +221,7 @@ class Session:
 
 
 def _main(make_experiment, settings, options):
-    _check_strategy(settings, options.command)
+    settings = _with_strategy(settings, options.command)
     swept = sweeps.parse(type(settings), flags.FLAGS.sweep)
     line = provenance.tensorflow_line()
     script = Path(sys.argv[0]).stem
@@ -238,13 +238,20 @@ def _main(make_experiment, settings, options):
         getattr(session, options.command)()
 
 
-def _check_strategy(settings, command):
-    """Makes the strategy of several workers before all else, as TensorFlow asks for."""
+def _with_strategy(settings, command):
+    """The settings, on one device for what needs no more.
+
+    Makes the strategy of several workers before all else, as TensorFlow asks for.
+    """
+    if command not in BY_WORKERS and settings.strategy in ("auto", "mirrored"):
+        # On several, Keras 3 predicts all of a batch on each and gives all of that.
+        return settings.with_changes(strategy="default")
     if settings.strategy == "multi_worker":
         several = command in BY_WORKERS
         rule = f"be that of a single process to {command}"
         settings.require("strategy", several, rule)
         workers_of(settings)
+    return settings
 
 
 def _found_runs(experiment, settings, path):

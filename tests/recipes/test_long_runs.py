@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import ensemble_heads as eh
 from ensemble_heads.keras_api import keras
-from recipes import long_training, run_table, sweeps
+from recipes import long_runs, long_training, run_table, sweeps
 from recipes.checkpoints import BestCheckpoint, Checkpoints, keep_random_states
 from recipes.common import SettingError
 from recipes.experiment import Experiment, Measure, TrainingSettings
@@ -41,6 +41,15 @@ def test_every_value_of_every_model_and_seed_is_a_run():
     assert runs[0].changes == {} and runs[2].method == (
         "heads batch_size=16 precision=float32"
     )
+
+
+@pytest.mark.parametrize("name", ["auto", "mirrored"])
+def test_one_device_does_what_is_no_training(name):
+    settings = SETTINGS.with_changes(strategy=name)
+    for command in ("predict", "export", "report", "analyse"):
+        assert long_runs._with_strategy(settings, command).strategy == "default"
+    for command in ("train", "evaluate"):
+        assert long_runs._with_strategy(settings, command).strategy == name
 
 
 @pytest.mark.parametrize(
