@@ -7,10 +7,12 @@ import csv
 import dataclasses
 
 import ensemble_heads as eh
-from ensemble_heads.keras_api import keras
+from ensemble_heads.keras_api import KERAS_3, keras
 from recipes import folders
 from recipes.common import setting
 from recipes.experiment import Examples, Experiment, Measure, TrainingSettings
+
+OPTIMIZERS = ("sgd", "lamb")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +26,37 @@ class MomentumSettings(TrainingSettings):
         super().__post_init__()
         self.require("learning_rate", self.learning_rate > 0, "be above 0")
         self.require("momentum", 0 <= self.momentum < 1, "be in [0, 1)")
+
+
+@dataclasses.dataclass(frozen=True)
+class ScaledSettings(MomentumSettings):
+    """Settings of a run whose learning rate grows with the batch.
+
+    A recipe gives its `learning_rate` for batches of `of_batch`, its class attribute.
+    """
+
+    of_batch = None
+
+    optimizer: str = setting("sgd", f"One of {', '.join(OPTIMIZERS)}.")
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_among(OPTIMIZERS, "optimizer")
+
+    @property
+    def scaled_rate(self):
+        """The learning rate at the start, in proportion to the batch."""
+        return self.learning_rate * self.batch_size / self.of_batch
+
+    def make_optimizer(self, rate):
+        """The optimizer, at a learning rate or a schedule of them."""
+        if self.optimizer == "sgd":
+            return keras.optimizers.SGD(rate, momentum=self.momentum)
+        if KERAS_3:
+            return keras.optimizers.Lamb(rate)
+        import tensorflow_addons  # Keras 2 has no LAMB
+
+        return tensorflow_addons.optimizers.LAMB(rate)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,9 +35,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import ensemble_heads as eh
 import zoo
-from ensemble_heads.keras_api import KERAS_3, keras
 from recipes import ensemble_weights, long_runs
-from recipes.classification import SteppedSettings
+from recipes.classification import ScaledSettings, SteppedSettings
 from recipes.common import setting
 from recipes.ensemble_weights import EnsembleSettings
 from recipes.imagenet_experiment import IMAGES, ImageNetExperiment, ImageNetSettings
@@ -45,14 +44,15 @@ from recipes.imagenet_experiment import IMAGES, ImageNetExperiment, ImageNetSett
 DEPTHS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 SINGLES = (*DEPTHS, *(f"se_{name}" for name in DEPTHS))
 MODELS = (*SINGLES, "resnet152_2heads", "se_resnet152_2heads")
-OPTIMIZERS = ("sgd", "lamb")
 _BATCH = 4096  # to which the learning rate belongs
 _EPOCH = -(-IMAGES // _BATCH)
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(EnsembleSettings, SteppedSettings, ImageNetSettings):
+class Config(EnsembleSettings, SteppedSettings, ScaledSettings, ImageNetSettings):
     """Settings of a training run; each is a flag."""
+
+    of_batch = _BATCH
 
     models: tuple[str, ...] = setting(
         ("resnet152", "resnet152_2heads"),
@@ -66,7 +66,6 @@ class Config(EnsembleSettings, SteppedSettings, ImageNetSettings):
         "Shares of the steps after each of which the learning rate falls.",
     )
     drop_factor: float = setting(0.2, "What it is multiplied by at each of them.")
-    optimizer: str = setting("sgd", f"One of {', '.join(OPTIMIZERS)}.")
     label_smoothing: float = setting(0.1, "Share of the truth that is even.")
     weight_decay: float = setting(
         1e-4, "c of the penalty c / 2 |w|^2, of weights and batch norms' gammas."
@@ -79,7 +78,6 @@ class Config(EnsembleSettings, SteppedSettings, ImageNetSettings):
     def __post_init__(self):
         super().__post_init__()
         self.require_among(MODELS, "models")
-        self.require_among(OPTIMIZERS, "optimizer")
         self.require("label_smoothing", 0 <= self.label_smoothing < 1, "be in [0, 1)")
         self.require_at_least(0, "weight_decay", "units")
 
@@ -147,8 +145,9 @@ class ImageNetResNet(ImageNetExperiment):
 
     def compile(self, model, run):
         settings = run.settings
+        scaled = settings.with_changes(learning_rate=settings.scaled_rate)
         model.compile(
-            self._optimizer(settings),
+            settings.make_optimizer(scaled.falling_rate()),
             eh.losses.SparseCategoricalCrossentropy(
                 label_smoothing=settings.label_smoothing
             ),
@@ -156,19 +155,6 @@ class ImageNetResNet(ImageNetExperiment):
             jit_compile=settings.jit_compile,
             **settings.compile_options(model),
         )
-
-    def _optimizer(self, settings):
-        share = settings.batch_size / _BATCH
-        rate = settings.with_changes(
-            learning_rate=settings.learning_rate * share
-        ).falling_rate()
-        if settings.optimizer == "sgd":
-            return keras.optimizers.SGD(rate, momentum=settings.momentum)
-        if KERAS_3:
-            return keras.optimizers.Lamb(rate)
-        import tensorflow_addons  # Keras 2 has no LAMB
-
-        return tensorflow_addons.optimizers.LAMB(rate)
 
 
 if __name__ == "__main__":

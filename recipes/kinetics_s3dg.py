@@ -7,6 +7,8 @@ r"""EnsembleNet on Kinetics-400: S3D-G, Table 3.
         --sweep=ensemble_weight=0,-0.5
     python recipes/kinetics_s3dg.py evaluate --data_dir=… --temporal_views=10 \
         --spatial_views=3               # also by averages over 30 clips; so predict
+    python recipes/kinetics_s3dg.py --preset=gpus --data_dir=… --optimizer=lamb \
+        --learning_rate=0.02
     python recipes/kinetics_s3dg.py report                    # table and plots again
 
 64 frames of 224 x 224 pixels; momentum 0.9; the learning rate falls from 0.8 to 0 along
@@ -36,7 +38,7 @@ import zoo
 from datasets import kinetics
 from ensemble_heads.keras_api import keras
 from recipes import data_errors, ensemble_weights, folders, long_runs
-from recipes.classification import MomentumSettings, TopFiveExperiment
+from recipes.classification import ScaledSettings, TopFiveExperiment
 from recipes.common import setting
 from recipes.ensemble_weights import EnsembleSettings
 
@@ -46,8 +48,10 @@ _VIDEOS = 240_000  # for training, about, as the paper says
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(EnsembleSettings, MomentumSettings):
+class Config(EnsembleSettings, ScaledSettings):
     """Settings of a training run; each is a flag."""
+
+    of_batch = _BATCH
 
     models: tuple[str, ...] = setting(
         ("s3dg", "s3dg_2heads"), f"Models, each a run per seed: {', '.join(MODELS)}."
@@ -188,12 +192,11 @@ class KineticsS3DG(TopFiveExperiment):
 
     def compile(self, model, run):
         settings = run.settings
-        rate = settings.learning_rate * settings.batch_size / _BATCH
+        rate = keras.optimizers.schedules.CosineDecay(
+            settings.scaled_rate, settings.steps
+        )
         model.compile(
-            keras.optimizers.SGD(
-                keras.optimizers.schedules.CosineDecay(rate, settings.steps),
-                momentum=settings.momentum,
-            ),
+            settings.make_optimizer(rate),
             "sparse_categorical_crossentropy",
             metrics=["accuracy"],
             jit_compile=settings.jit_compile,

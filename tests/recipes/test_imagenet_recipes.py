@@ -29,6 +29,12 @@ def rate_at(optimizer, step):
     return float(schedule(step)) if callable(schedule) else float(schedule)
 
 
+def optimizer_of(study, settings):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    study.compile(model, sweeps.Run("resnet152", settings, seed=0))
+    return model.optimizer
+
+
 def resnet_of(path=UNUSED, model="resnet152_2heads", **changes):
     """(experiment, run) of a small residual network."""
     settings = RESNET["smoke"].with_changes(models=(model,), **changes)
@@ -92,13 +98,13 @@ def test_a_restart_goes_on_in_its_epoch(tmp_path):
 def test_the_learning_rate_is_that_of_the_paper_in_proportion_to_the_batch():
     paper = RESNET["paper"]
     study, _ = resnet_of()
-    optimizer = study._optimizer(paper)
+    optimizer = optimizer_of(study, paper)
     sixty = paper.steps // 4
     assert sixty == 60 * 313  # epochs of 4096 images
     for step, rate in ((0, 0.01), (sixty - 1, 0.01), (sixty, 0.002)):
         assert rate_at(optimizer, step) == pytest.approx(rate)
     assert rate_at(optimizer, 3 * sixty) == pytest.approx(0.01 * 0.2**3)
-    few = study._optimizer(RESNET["gpus"])
+    few = optimizer_of(study, RESNET["gpus"])
     assert rate_at(few, 0) == pytest.approx(0.01 / 16)
     assert RESNET["gpus"].strategy == "mirrored"
 

@@ -72,6 +72,18 @@ def test_the_learning_rate_is_half_a_cosine_in_proportion_to_the_batch():
         assert got == pytest.approx([rate, rate / 2, 0], abs=1e-4)
 
 
+def test_lamb_takes_the_same_schedule():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    settings = recipe.PRESETS["gpus"].with_changes(optimizer="lamb", learning_rate=3.2)
+    study = recipe.KineticsS3DG(settings, None)
+    study.compile(model, sweeps.Run("s3dg", settings, seed=0))
+    assert type(model.optimizer).__name__.lower() == "lamb"
+    schedule = model.optimizer.get_config()["learning_rate"]
+    schedule = keras.optimizers.schedules.deserialize(schedule)
+    got = [float(schedule(round(s * settings.steps))) for s in (0, 0.5, 1)]
+    assert got == pytest.approx([0.1, 0.05, 0], abs=1e-4)
+
+
 def test_smaller_networks_have_the_same_form():
     study = recipe.KineticsS3DG(SMOKE, None)
     model = study.build(sweeps.Run("s3dg", SMOKE, seed=0))
