@@ -165,8 +165,19 @@ def _kubernetes(timeout):
             "The package `kubernetes` must be installed where ENSEMBLE_HEADS_PODS "
             "names the workers: pip install kubernetes"
         ) from error
-    config.load_incluster_config()
     selector, own, count = map(os.environ.get, ENVIRONMENTS["Kubernetes"])
+    if not count.isdecimal():
+        raise ClusterError(
+            "ENSEMBLE_HEADS_WORKERS must be the number of pods. "
+            f"Received: ENSEMBLE_HEADS_WORKERS={count}"
+        )
+    try:
+        config.load_incluster_config()
+    except config.ConfigException as error:
+        raise ClusterError(
+            "ENSEMBLE_HEADS_PODS must be set in a pod with a service account only. "
+            f"Received: ENSEMBLE_HEADS_PODS={selector}, and {error}"
+        ) from error
     return pods(client.CoreV1Api(), selector, own, int(count), timeout)
 
 
@@ -218,12 +229,17 @@ def _check(name, resolver):
     everyone = [address for job in tasks.values() for address in job]
     twice = [one for one, n in collections.Counter(everyone).items() if n > 1]
     wrong = [job for job in tasks if job not in JOBS]
-    without = [one for one in everyone if not one.rpartition(":")[2].isdigit()]
+    without = [one for one in everyone if not _has_port(one)]
     if wrong or twice or without or len(tasks.get("chief", ())) > 1:
         raise ClusterError(
             f"{name} must name workers, and at most one chief, each once and as "
             f"host:port. Received: {json.dumps(tasks)}"
         )
+
+
+def _has_port(address):
+    host, _, port = address.rpartition(":")
+    return bool(host) and port.isdecimal() and 0 < int(port) < 1 << 16
 
 
 @contextlib.contextmanager
@@ -247,5 +263,5 @@ def _answers(address):
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=2):
             return True
-    except OSError:
+    except (OSError, UnicodeError):  # the latter of a name that no host can have
         return False

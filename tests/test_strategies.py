@@ -144,6 +144,7 @@ def test_tf_config_of_another_form(text, monkeypatch):
         (CLUSTER, "chief", 0, "name a task of the cluster"),
         ({"worker": ["a:1", "a:1"]}, "worker", 0, "each once and as host:port"),
         ({"worker": ["a"]}, "worker", 0, "each once and as host:port"),
+        ({"worker": ["a:1", "b:70000"]}, "worker", 0, "as host:port.*b:70000"),
         ({**CLUSTER, "ps": ["c:1"]}, "worker", 0, "must name workers, and at most one"),
         ({**CLUSTER, "chief": ["c:1", "d:1"]}, "worker", 0, "at most one chief"),
     ],
