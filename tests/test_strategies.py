@@ -2,6 +2,7 @@
 
 import json
 import socket
+import sys
 import time
 import types
 
@@ -119,6 +120,29 @@ def test_pods_that_do_not_run():
 def test_kubernetes_needs_all_its_variables(monkeypatch):
     monkeypatch.setenv("ENSEMBLE_HEADS_PODS", "job-name=training")
     with pytest.raises(ClusterError, match="HEADS_POD, ENSEMBLE_HEADS_WORKERS must"):
+        found()
+
+
+@pytest.mark.parametrize(
+    "count, message",
+    [("two", "HEADS_WORKERS=two"), ("2", "in a pod with .*, and no token")],
+)
+def test_kubernetes_only_in_a_pod_and_by_numbers(count, message, monkeypatch):
+    class ConfigException(Exception):
+        pass
+
+    def load():
+        raise ConfigException("no token")
+
+    config = types.SimpleNamespace(
+        ConfigException=ConfigException, load_incluster_config=load
+    )
+    package = types.SimpleNamespace(client=None, config=config)
+    monkeypatch.setitem(sys.modules, "kubernetes", package)
+    monkeypatch.setenv("ENSEMBLE_HEADS_PODS", "job-name=training")
+    monkeypatch.setenv("ENSEMBLE_HEADS_POD", "pod-1")
+    monkeypatch.setenv("ENSEMBLE_HEADS_WORKERS", count)
+    with pytest.raises(ClusterError, match=message):
         found()
 
 
