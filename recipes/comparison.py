@@ -100,6 +100,7 @@ class Study:
 
         The model is used again by the next run of the same method.
         """
+        made_with = provenance.describe()  # the checkout may be another one at the end
         drawn = self.draw(method, seed)
         learner, evaluator, sizes = self._prepare(method, drawn)
         learner.restart(drawn)
@@ -125,7 +126,7 @@ class Study:
             "train_accuracy": list(map(float, history["accuracy"])),
             "test_epochs": list(curve),
             "test_accuracy": [one.accuracy for one in curve.values()],
-            **provenance.describe(),
+            **made_with,
         }
         return record, learner.model
 

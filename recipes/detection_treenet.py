@@ -219,6 +219,7 @@ def evaluate(model, dataset, examples):
 
 def train(config, method, seed):
     """Returns (record of a run, dict for JSON; the trained model)."""
+    made_with = provenance.describe()  # the checkout may be another one at the end
     started = time.monotonic()
     model = build(config, method, seed)
     compile_model(model, config)
@@ -241,7 +242,7 @@ def train(config, method, seed):
         "flops": profile.flops,
         "train_loss": list(map(float, history["loss"])),
         "seconds": time.monotonic() - started,
-        **provenance.describe(),
+        **made_with,
     }
     return record, model
 

@@ -89,6 +89,7 @@ def train(experiment, run, folder, progress):
         SettingError: a checkpoint that does not fit or cannot be written, a loss that
             is no longer finite, or batches that cannot be shared evenly.
     """
+    made_with = provenance.describe()  # the checkout may be another one at the end
     model, copy, checkpoints = build(experiment, run, folder)
     workers = workers_of(run.settings)
     step = checkpoints.restore()
@@ -121,7 +122,7 @@ def train(experiment, run, folder, progress):
         "sizes": experiment.sizes(model),
         "examples_per_second": _speed(folder.log),
         "command": command_line(),
-        **provenance.describe(),
+        **made_with,
     }
     folder.finish(result)
     return result

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 import ensemble_heads as eh
+from ensemble_heads import provenance
 from ensemble_heads.keras_api import keras
 from recipes import long_runs, long_training, run_table, sweeps
 from recipes.checkpoints import BestCheckpoint, Checkpoints, keep_random_states
@@ -186,6 +187,20 @@ def test_without_held_out_data_no_state_is_chosen(tmp_path):
     model = small_model()
     BestCheckpoint(folder, model, "evaluation_validation_accuracy").keep_if_best(1)
     assert Checkpoints(folder.chosen, model).restore() == 0
+
+
+def test_the_commit_is_asked_before_the_checkout_can_change(monkeypatch):
+    order = []
+
+    def build(*_):
+        order.append("build")
+        raise StopIteration
+
+    monkeypatch.setattr(long_training, "build", build)
+    monkeypatch.setattr(provenance, "describe", lambda: order.append("commit"))
+    with pytest.raises(StopIteration):
+        long_training.train(None, None, None, None)
+    assert order == ["commit", "build"]
 
 
 # ---- Several replicas
