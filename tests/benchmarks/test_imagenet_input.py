@@ -64,6 +64,7 @@ def test_the_share_of_the_input():
     assert benchmark.share_verdict("resnet50", 0.05, 1.0).endswith(" 5.0%")
 
 
+@pytest.mark.line("2.15")
 def test_a_small_run_writes_its_table(tmp_path):
     printed, lines = small_runs.run("imagenet_input", tmp_path)
     assert "ours, colours" in printed

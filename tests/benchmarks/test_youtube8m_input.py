@@ -94,6 +94,7 @@ def test_the_share_of_the_input():
     assert benchmark.share_verdict("dbof", 0.2, 1.0).endswith("missed")
 
 
+@pytest.mark.line("2.21")
 def test_a_small_run_writes_its_table(tmp_path):
     printed, lines = small_runs.run("youtube8m_input", tmp_path)
     assert "ours, verified" in printed and "goal 8" in printed

@@ -36,6 +36,7 @@ from ensemble_heads.keras_api import keras
 from ensemble_heads.metrics import (
     all_heads_metric,
     buffered_metric,
+    checked_metric,
     pooled_precision,
     scored_metric,
     summed_metric,
@@ -269,6 +270,7 @@ METRICS = {
 }
 # Classes to derive from, which do nothing by themselves.
 ABSTRACT = {
+    checked_metric.CheckedMetric,
     scored_metric.AveragedMetric,
     scored_metric.ScoredMetric,
     buffered_metric.BufferedMetric,
