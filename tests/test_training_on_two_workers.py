@@ -7,7 +7,7 @@ import pytest
 
 from tests import two_device_training, worker_processes
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.15")]
 
 SOURCE = """
 import json, sys

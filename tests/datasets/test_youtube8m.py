@@ -11,7 +11,7 @@ from datasets.youtube8m_records import dequantise
 from ensemble_heads.keras_api import keras
 from tests import youtube8m_protos as protos
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.21")]
 
 SMALL = {"features": protos.FEATURES, "num_classes": protos.CLASSES, "with_ids": True}
 WIDTH = sum(protos.FEATURES.values())

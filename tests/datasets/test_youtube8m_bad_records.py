@@ -18,6 +18,8 @@ from datasets import (
 from datasets.youtube8m_records import Form
 from tests import youtube8m_protos as protos
 
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.21")]
+
 SMALL = {"features": protos.FEATURES, "num_classes": protos.CLASSES}
 PATH = "folder/train0000.tfrecord"
 RGB, AUDIO = b"r" * 12, b"a" * 5

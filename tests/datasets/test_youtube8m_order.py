@@ -9,6 +9,8 @@ import tensorflow as tf
 from datasets import shard_files, youtube8m
 from tests import youtube8m_protos as protos
 
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.21")]
+
 SMALL = {"features": protos.FEATURES, "num_classes": protos.CLASSES, "with_ids": True}
 COUNTS = [40, 7, 12, 1, 35]
 

@@ -10,6 +10,8 @@ from datasets import youtube8m
 from ensemble_heads import provenance
 from tests import youtube8m_protos as protos
 
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.21")]
+
 SMALL = {"features": protos.FEATURES, "num_classes": protos.CLASSES, "with_ids": True}
 OLD_LINE = provenance.tensorflow_line() == "2.15"
 

@@ -18,7 +18,7 @@ from recipes.common import Options, SettingError
 from recipes.workdir import Workdir
 from tests.recipes import scripts
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.15")]
 
 SMOKE = digits_resnet.PRESETS["smoke"]
 

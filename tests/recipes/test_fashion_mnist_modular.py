@@ -16,7 +16,7 @@ from recipes.progress import StepsProgress
 from recipes.run_folder import RunFolder
 from tests.recipe_runs import losses_of, records_of, result_of, run_recipe
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.21")]
 
 SMOKE = fashion_mnist_modular.PRESETS["smoke"]
 

@@ -11,7 +11,7 @@ from recipes import cifar10_modular, cifar100_densenet, sweeps
 from recipes.common import SettingError
 from tests.recipe_runs import losses_of, records_of, result_of, run_recipe
 
-pytestmark = [pytest.mark.slow, pytest.mark.line("2.21")]
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.15")]
 
 CIFAR_10 = cifar10_modular.PRESETS["smoke"]
 CIFAR_100 = cifar100_densenet.PRESETS["smoke"]

@@ -10,6 +10,8 @@ import zoo
 from ensemble_heads.keras_api import keras
 from tests.zoo.test_region_pooling import boxes
 
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.21")]
+
 PROPOSALS = 6
 LOSS = {
     "classes": eh.losses.SparseCategoricalCrossentropy(ignore_class=-1),

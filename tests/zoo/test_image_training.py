@@ -9,6 +9,8 @@ import zoo
 from ensemble_heads.keras_api import keras
 from tests.zoo.image_models import CLASSES, SMALL, build, images, scatter
 
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.15")]
+
 ALL = list(SMALL)
 
 

@@ -12,6 +12,8 @@ from tests.zoo.s3dg_models import SMALL, build, clips
 from tests.zoo.videos import sigmoid
 from zoo.gating import feature_gate
 
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.21")]
+
 LARGE = (8, 128, 128, 3)
 
 

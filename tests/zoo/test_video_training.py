@@ -8,6 +8,8 @@ import zoo
 from ensemble_heads.keras_api import keras
 from tests.zoo import videos
 
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.15")]
+
 ALL = list(videos.SMALL)
 
 
