@@ -28,7 +28,7 @@ def test_times_that_other_processes_tell_are_taken_as_they_are():
     assert order[4:6] == [benchmark.DEVICES, benchmark.ONE]  # the order turns
 
 
-@pytest.mark.line("2.21")
+@pytest.mark.line("2.15")
 def test_a_small_run_writes_its_table(tmp_path):
     _, rows = small_runs.run("strategies", tmp_path, "--batch_size=4")
     assert [row["kind"] for row in rows] == list(benchmark.STRATEGIES)
