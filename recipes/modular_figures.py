@@ -7,13 +7,12 @@ ensemble and members (Figure 3), heads dropped at random (Figure 4), specialists
 
 import dataclasses
 import functools
-import re
 
 import numpy as np
 from matplotlib.figure import Figure
 
 import ensemble_heads as eh
-from recipes import results
+from recipes import results, sweeps
 from recipes.results import Column, mean_and_error
 
 TABLE_CSV = "by_lambda.csv"
@@ -52,7 +51,7 @@ def write(path, analysed, title, is_modular):
         }
         own = {coupling: found for coupling, found in own.items() if found}
         if own:
-            name, words = f"{title}, {model}", re.sub(r"[^\w.+-]+", "_", model)
+            name, words = f"{title}, {model}", sweeps.file_name(model)
             _draw_dropped(path / DROPPED.format(model=words), own, name)
             _draw_specialists(path / SPECIALISTS.format(model=words), own, name)
 

@@ -34,8 +34,12 @@ class Run:
     @property
     def key(self):
         """Name of the run's folder."""
-        words = re.sub(r"[^\w.+-]+", "_", self.method)
-        return f"{words}-seed{self.seed}"
+        return f"{file_name(self.method)}-seed{self.seed}"
+
+
+def file_name(method):
+    """A run's method as part of the name of a file or folder."""
+    return re.sub(r"[^\w.+-]+", "_", method)
 
 
 def parse(kind, texts):
