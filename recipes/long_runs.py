@@ -2,9 +2,11 @@
 
 A recipe subclasses `experiment.Experiment` with what varies and calls
 `long_runs.run(ItsExperiment, PRESETS)` as its last line. Every run has a folder of its
-own in the workdir. The same command goes on where it was stopped.
+own in the workdir. The same command goes on where it was stopped. What is done with a
+trained run has the settings of its training, but for those that flags give anew.
 """
 
+import dataclasses
 import functools
 import json
 import sys
@@ -228,11 +230,14 @@ def _main(make_experiment, settings, options):
     default = Path(common.DEFAULT_FOLDER, script, f"{options.preset}_tf{line}")
     path = options.workdir or default
     experiment = make_experiment(settings, path)
-    if options.command in NEED_DATA:
-        experiment.check_data(settings)
     runs = sweeps.runs_of(settings, swept, experiment.is_affected)
     if options.command == ANALYSE and not swept:
         runs = _found_runs(experiment, settings, path) or runs
+    if options.command != "train":
+        runs = [_as_trained(run, path) for run in runs]
+        experiment = make_experiment(runs[0].settings, path)
+    if options.command in NEED_DATA:
+        experiment.check_data(runs[0].settings)
     session = Session(experiment, runs, path, options.overwrite)
     with session.workers.clear_errors(), experiment.clear_errors():
         getattr(session, options.command)()
@@ -255,18 +260,28 @@ def _with_strategy(settings, command):
 
 
 def _found_runs(experiment, settings, path):
-    """List of the `Run` of a workdir that are finished, as they were set."""
-    runs = []
-    for found in find_runs([path]) if path.is_dir() else ():
-        if found.result is None or found.recipe != experiment.name:
-            continue
-        config, known = found.config, settings.as_dict().keys()
-        own = {k: _tuple_of_list(v) for k, v in config.items() if k in known}
-        changes = found.result["changes"]
-        one = settings.with_changes(**own)
-        runs.append(sweeps.Run(config["model"], one, config["seed"], changes))
-    return runs
+    """List of the `Run` of a workdir that are finished."""
+    return [
+        sweeps.Run(
+            found.config["model"],
+            settings,
+            found.config["seed"],
+            found.result["changes"],
+        )
+        for found in (find_runs([path]) if path.is_dir() else ())
+        if found.result is not None and found.recipe == experiment.name
+    ]
 
 
-def _tuple_of_list(value):
-    return tuple(value) if isinstance(value, list) else value
+def _as_trained(run, path):
+    """A run with the settings of its folder, but for those that flags give anew."""
+    file = path / run.key / folders.CONFIG
+    if not file.exists():
+        return run
+    config = json.loads(file.read_text(encoding="utf-8"))
+    own = {
+        name: tuple(config[name]) if isinstance(config[name], list) else config[name]
+        for name in run.settings.as_dict().keys() & config.keys()
+        if name in run.changes or not flags.FLAGS[name].present
+    }
+    return dataclasses.replace(run, settings=run.settings.with_changes(**own))

@@ -69,6 +69,22 @@ def test_bad_sweeps(texts, message):
         sweeps.parse(TrainingSettings, texts)
 
 
+def test_a_trained_run_keeps_its_settings_where_no_flag_says_otherwise(
+    tmp_path, monkeypatch
+):
+    given = {name: types.SimpleNamespace(present=0) for name in SETTINGS.as_dict()}
+    given["precision"] = given["steps"] = types.SimpleNamespace(present=1)
+    monkeypatch.setattr(long_runs.flags, "FLAGS", given)
+    settings = SETTINGS.with_changes(steps=5, precision="mixed_float16")
+    run = sweeps.Run("heads", settings, 1, {"steps": 5})
+    assert long_runs._as_trained(run, tmp_path) == run  # nothing is there yet
+    config = {"batch_size": 8, "precision": "mixed_bfloat16", "steps": 5, "seed": 1}
+    RunFolder(tmp_path / run.key, config)
+    found = long_runs._as_trained(run, tmp_path)
+    assert found.settings == settings.with_changes(batch_size=8)
+    assert (found.key, found.changes) == (run.key, run.changes)
+
+
 # ---- Checkpoints
 
 

@@ -30,9 +30,10 @@ def compiled(study, run):
 @pytest.fixture(scope="module")
 def cnns(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("cifar10")
-    flags = ["--preset=smoke", f"--workdir={workdir}", "--sweep=coupling=0.5,1"]
-    run_recipe("cifar10_modular", *flags)
-    run_recipe("cifar10_modular", "analyse", *flags[:2])
+    place = f"--workdir={workdir}"
+    sweep = "--sweep=coupling=0.5,1"
+    run_recipe("cifar10_modular", "--preset=smoke", place, sweep)
+    run_recipe("cifar10_modular", "analyse", place)
     return workdir
 
 
