@@ -62,7 +62,8 @@ class Collector:
     def __init__(self, model, output=None, batch_size=128, verbose=0):
         if not isinstance(model, MultiHeadModel):
             raise ValueError(
-                "`model` must be an eh.MultiHeadModel. Received: model of class "
+                "`model` must be an eh.MultiHeadModel; eh.combine([network]) makes a "
+                "plain network one of one head. Received: model of class "
                 f"{type(model).__name__}"
             )
         self.model = model

@@ -44,7 +44,8 @@ def optimum_width(
     are. The weights come back bit for bit, also after an error.
 
     Args:
-        model: `eh.MultiHeadModel`.
+        model: `eh.MultiHeadModel`. The figure compares single networks; one is, as a
+            branch `model.head(i)` is too, `eh.combine([network])`.
         data: as for `collect`: the training or the test part, or some of it.
         distances: list of floats, d; the paper goes from 0 to 5.
         directions: int >= 1, how many v; the paper draws 5.

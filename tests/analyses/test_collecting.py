@@ -167,5 +167,5 @@ def test_bad_data():
     ]:
         with pytest.raises(ValueError, match=message):
             collect(model, data)
-    with pytest.raises(ValueError, match="must be an eh.MultiHeadModel"):
+    with pytest.raises(ValueError, match="must be an eh.MultiHeadModel; eh.combine"):
         collect(model.head(0), (x, labels))

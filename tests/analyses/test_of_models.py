@@ -86,6 +86,14 @@ def test_perturbed_weights_are_a_step_away_and_come_back(monkeypatch):
     assert found.losses[2, 1] != found.losses[2, 0]
 
 
+def test_a_single_network_is_pushed_as_an_ensemble_of_one():
+    model, (x, y) = settled()
+    branch = model.head(1)
+    found = analyses.optimum_width(eh.combine([branch]), (x, y), [0.0], directions=1)
+    classes = branch.predict(x, verbose=0).argmax(axis=-1)
+    npt.assert_allclose(found.errors, [[np.mean(classes != y)]])
+
+
 def test_weights_come_back_after_an_error(monkeypatch):
     model, data = settled()
     before, calls = bits(model), []
