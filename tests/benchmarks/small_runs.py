@@ -1,11 +1,8 @@
 """Runs benchmarks as users run them, at their smallest, and reads their tables."""
 
 import csv
-import subprocess
-import sys
-from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+from tests.script_runs import run_script
 
 
 def run(benchmark, folder, *flags):
@@ -15,11 +12,7 @@ def run(benchmark, folder, *flags):
         What it prints, and the lines of the table that it writes, a list of dict.
     """
     table = folder / "results" / "table.csv"  # no such folder yet
-    script = CHECKOUT / "benchmarks" / f"{benchmark}.py"
-    command = [sys.executable, str(script), "--smoke", f"--output={table}", *flags]
-    ended = subprocess.run(
-        command, capture_output=True, text=True, cwd=folder, timeout=300
-    )
-    assert ended.returncode == 0, ended.stderr[-4000:]
+    flags = ("--smoke", f"--output={table}", *flags)
+    ended = run_script(f"benchmarks/{benchmark}.py", *flags, cwd=folder)
     with open(table, newline="", encoding="utf-8") as file:
         return ended.stdout, list(csv.DictReader(file))

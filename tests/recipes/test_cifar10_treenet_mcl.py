@@ -13,7 +13,7 @@ from recipes import cifar10_treenet_mcl as recipe
 from recipes import sweeps
 from recipes.caffe_sgd import CaffeSGD
 from recipes.common import SettingError
-from tests.recipe_runs import records_of, result_of, run_recipe
+from tests.script_runs import records_of, result_of, run_recipe
 
 pytestmark = [pytest.mark.slow, pytest.mark.line("2.15")]
 

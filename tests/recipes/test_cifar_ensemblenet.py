@@ -6,7 +6,7 @@ import pytest
 from recipes import cifar_ensemblenet as recipe
 from recipes import sweeps
 from recipes.common import SettingError
-from tests.recipe_runs import records_of, result_of, run_recipe
+from tests.script_runs import records_of, result_of, run_recipe
 
 pytestmark = [pytest.mark.slow, pytest.mark.line("2.15")]
 

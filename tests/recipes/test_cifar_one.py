@@ -9,7 +9,7 @@ from recipes import cifar_one as recipe
 from recipes import long_training, sweeps
 from recipes.common import SettingError
 from recipes.run_folder import RunFolder
-from tests.recipe_runs import records_of, result_of, run_recipe
+from tests.script_runs import records_of, result_of, run_recipe
 
 pytestmark = [pytest.mark.slow, pytest.mark.line("2.15")]
 

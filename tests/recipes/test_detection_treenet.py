@@ -10,7 +10,7 @@ import tensorflow as tf
 from ensemble_heads.keras_api import keras
 from recipes import detection_treenet as recipe
 from recipes.common import Options, SettingError
-from tests.recipes import scripts
+from tests.recipes import short_runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.line("2.15")]
 
@@ -20,11 +20,11 @@ SMOKE = recipe.PRESETS["smoke"]
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     """(what the smoke preset printed, its workdir), run once as users run it."""
-    return scripts.run_smoke("detection_treenet", tmp_path_factory.mktemp("smoke"))
+    return short_runs.run_smoke("detection_treenet", tmp_path_factory.mktemp("smoke"))
 
 
 def test_every_run_is_recorded_and_learns(smoke):
-    records = scripts.records_of(smoke[1])
+    records = short_runs.records_of(smoke[1])
     assert [r["run"] for r in records] == ["single-seed0", "conv1-seed0"]
     for record, heads in zip(records, (0, 2), strict=True):
         losses = record["train_loss"]
@@ -44,7 +44,7 @@ def test_the_table_says_what_the_records_say(smoke):
     with open(workdir / "table.csv", newline="", encoding="utf-8") as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}
     assert list(rows) == ["single detector", "split at conv1"]
-    for row, record in zip(rows.values(), scripts.records_of(workdir), strict=True):
+    for row, record in zip(rows.values(), short_runs.records_of(workdir), strict=True):
         assert float(row["map"]) == record["map"]
         assert row["map_standard_error"] == ""
         text = f"{100 * record['map']:.2f}"
@@ -87,7 +87,7 @@ def test_heads_are_measured_alone(smoke):
     whole = recipe.evaluate(tree, test, SMOKE.test_examples)
     alone = recipe.evaluate(tree.head(1), test, SMOKE.test_examples)
     assert whole["head_maps"][1] == pytest.approx(alone["map"], abs=1e-3)
-    recorded = scripts.records_of(smoke[1])[1]
+    recorded = short_runs.records_of(smoke[1])[1]
     assert whole["map"] == pytest.approx(recorded["map"], abs=1e-3)
     with pytest.raises(RuntimeError, match="must see 51 scenes exactly once"):
         recipe.evaluate(tree.head(1), test, SMOKE.test_examples + 1)

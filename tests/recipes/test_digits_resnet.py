@@ -16,7 +16,8 @@ import ensemble_heads as eh
 from recipes import comparison, digits_resnet, ensemble_methods, results
 from recipes.common import Options, SettingError
 from recipes.workdir import Workdir
-from tests.recipes import scripts
+from tests.recipes import short_runs
+from tests.script_runs import run_script
 
 pytestmark = [pytest.mark.slow, pytest.mark.line("2.15")]
 
@@ -26,11 +27,11 @@ SMOKE = digits_resnet.PRESETS["smoke"]
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     """(what the smoke preset printed, its workdir), run once as users run it."""
-    return scripts.run_smoke("digits_resnet", tmp_path_factory.mktemp("smoke"))
+    return short_runs.run_smoke("digits_resnet", tmp_path_factory.mktemp("smoke"))
 
 
 def test_every_run_is_recorded_and_learns(smoke):
-    records = scripts.records_of(smoke[1])
+    records = short_runs.records_of(smoke[1])
     assert [r["run"] for r in records] == [
         f"{method}-seed{seed}"
         for seed in (0, 1)
@@ -51,7 +52,8 @@ def test_every_run_is_recorded_and_learns(smoke):
 
 def test_the_heads_cost_no_more_than_the_single_network(smoke):
     sizes = {
-        r["method"]: (r["parameters"], r["flops"]) for r in scripts.records_of(smoke[1])
+        r["method"]: (r["parameters"], r["flops"])
+        for r in short_runs.records_of(smoke[1])
     }
     single = sizes.pop("single")
     assert all(s <= one for size in sizes.values() for s, one in zip(size, single))
@@ -60,7 +62,7 @@ def test_the_heads_cost_no_more_than_the_single_network(smoke):
 
 def test_the_table_says_what_the_records_say(smoke):
     printed, workdir = smoke
-    records = scripts.records_of(workdir)
+    records = short_runs.records_of(workdir)
     with open(workdir / "table.csv", newline="", encoding="utf-8") as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}
     assert list(rows) == ["single network", "lambda = -1.5", "mu = 3"]
@@ -93,7 +95,7 @@ def test_plots_are_pictures(smoke):
 def test_progress_and_the_served_model_are_reported(smoke):
     printed, workdir = smoke
     assert "run 6 of 6  mu = 3, seed 1" in printed
-    best = max(scripts.records_of(workdir), key=lambda record: record["accuracy"])
+    best = max(short_runs.records_of(workdir), key=lambda record: record["accuracy"])
     assert f"Best run: {best['label']}, seed {best['seed']}." in printed
     assert f"{100 * best['accuracy']:.2f} % of 1597 test examples right" in printed
     served = tf.saved_model.load(str(workdir / "saved_model"))
@@ -107,7 +109,7 @@ def test_a_run_depends_on_its_method_and_seed_alone(smoke):
     study = digits_resnet.DigitsStudy(SMOKE)
     method = next(m for m in study.methods() if m.key == "mu_3")
     here, _ = study.train(method, seed=1)
-    there = next(r for r in scripts.records_of(smoke[1]) if r["run"] == "mu_3-seed1")
+    there = next(r for r in short_runs.records_of(smoke[1]) if r["run"] == "mu_3-seed1")
     # Only the start can be compared closely: rounding differs by threads, and grows.
     assert here["train_loss"][0] == pytest.approx(there["train_loss"][0], rel=1e-3)
     assert here["accuracy"] == pytest.approx(there["accuracy"], abs=0.1)
@@ -147,12 +149,12 @@ def test_only_missing_runs_are_done(finished, monkeypatch):
 
     monkeypatch.setattr(comparison.Study, "train", train)
     study = digits_resnet.DigitsStudy(SMOKE.with_changes(width_multiplier="0.6"))
-    study.done = scripts.records_of(finished)
+    study.done = short_runs.records_of(finished)
     runs = [(method, seed) for seed in (0, 1) for method in study.methods()]
     workdir = Workdir(finished, json.loads((finished / "config.json").read_text()))
     comparison.train_missing(study, runs, workdir, comparison.Console())
     assert trained == [("mu_3", 0)]
-    assert len(scripts.records_of(finished)) == 6
+    assert len(short_runs.records_of(finished)) == 6
 
 
 def test_other_settings_in_the_same_workdir_are_refused(finished):
@@ -281,10 +283,8 @@ def test_unknown_settings_are_refused():
 
 
 def test_bad_flags_get_a_paragraph(tmp_path):
-    ended = scripts.run(
-        "digits_resnet", "--preset=smoke", "--seeds=0", "--workdir=out", cwd=tmp_path
-    )
-    assert ended.returncode == 1
+    flags = ("--preset=smoke", "--seeds=0", "--workdir=out")
+    ended = run_script("recipes/digits_resnet.py", *flags, cwd=tmp_path, code=1)
     message = "--seeds must be at least 1. Received: --seeds=0"
     assert ended.stderr.strip().splitlines()[-1] == message
     assert "Traceback" not in ended.stderr

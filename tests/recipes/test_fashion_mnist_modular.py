@@ -14,7 +14,7 @@ from recipes import experiment, fashion_mnist_modular, long_training, sweeps
 from recipes.common import SettingError
 from recipes.progress import StepsProgress
 from recipes.run_folder import RunFolder
-from tests.recipe_runs import losses_of, records_of, result_of, run_recipe
+from tests.script_runs import losses_of, records_of, result_of, run_recipe
 
 pytestmark = [pytest.mark.slow, pytest.mark.line("2.21")]
 

@@ -12,7 +12,7 @@ from ensemble_heads.keras_api import keras
 from recipes import imagenet_resnet, imagenet_treenet, sweeps
 from recipes.checkpoints import Checkpoints
 from recipes.common import SettingError
-from tests.recipe_runs import losses_of, result_of, run_recipe
+from tests.script_runs import losses_of, result_of, run_recipe
 
 pytestmark = pytest.mark.slow
 ON_ONE_LINE = pytest.mark.line("2.21")  # what trains by the command line

@@ -11,7 +11,7 @@ from ensemble_heads.keras_api import keras
 from recipes import kinetics_s3dg as recipe
 from recipes import sweeps
 from recipes.common import SettingError
-from tests.recipe_runs import losses_of, result_of, run_recipe
+from tests.script_runs import losses_of, result_of, run_recipe
 
 pytestmark = [pytest.mark.slow, pytest.mark.line("2.21")]
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from recipes import cifar10_modular, cifar100_densenet, sweeps
 from recipes.common import SettingError
-from tests.recipe_runs import losses_of, records_of, result_of, run_recipe
+from tests.script_runs import losses_of, records_of, result_of, run_recipe
 
 pytestmark = [pytest.mark.slow, pytest.mark.line("2.15")]
 

@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from recipes import common, convert_kinetics
-from tests.recipe_runs import result_of, run_recipe
+from tests.script_runs import result_of, run_recipe
 
 pytestmark = [pytest.mark.slow, pytest.mark.line("2.21")]
 

@@ -10,7 +10,7 @@ import pytest
 
 from recipes.workers import LOST
 from tests import worker_processes
-from tests.recipe_runs import records_of, result_of, run_recipe
+from tests.script_runs import records_of, result_of, run_recipe
 
 pytestmark = [pytest.mark.slow, pytest.mark.line("2.21")]
 

@@ -18,6 +18,7 @@ from datasets import youtube8m
 from recipes import sweeps, youtube8m_dbof
 from recipes.common import SettingError
 from tests.conftest import CHECKOUT
+from tests.script_runs import records_of, result_of, run_script
 
 pytestmark = [pytest.mark.slow, pytest.mark.line("2.15")]
 
@@ -41,14 +42,9 @@ def start(workdir, *arguments):
 
 
 def run(workdir, *arguments, code=0):
-    process = start(workdir, *arguments)
-    printed, errors = process.communicate(timeout=300)
-    assert process.returncode == code, errors[-4000:]
-    return printed if code == 0 else errors
-
-
-def result_of(folder):
-    return json.loads((folder / "result.json").read_text())
+    flags = (*TINY, f"--workdir={workdir}", *arguments)
+    ended = run_script(SCRIPT, *flags, code=code)
+    return ended.stdout if code == 0 else ended.stderr
 
 
 def final_weights(folder):
@@ -94,8 +90,7 @@ def test_trains_the_single_and_the_multi_headed_models(trained):
 
 def test_log_holds_every_interval_and_evaluation(trained):
     folder = trained[0] / MULTI
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    log = [json.loads(line) for line in lines]
+    log = records_of(folder)
     assert [r["step"] for r in log if "train_loss" in r] == [2, 4, 6, 8, 10, 12]
     assert [r["step"] for r in log if "evaluation_gap" in r] == [6, 12]
     assert log[-1]["evaluation_gap"] == result_of(folder)["metrics"]["gap"]
@@ -189,9 +184,8 @@ def test_another_vocabulary_than_the_checkpoints_is_refused(trained):
 
 
 def test_no_data_is_an_error_that_names_the_flag(tmp_path):
-    command = [sys.executable, SCRIPT, f"--workdir={tmp_path}"]
-    ended = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT)
-    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+    ended = run_script(SCRIPT, f"--workdir={tmp_path}", code=1)
+    assert "Traceback" not in ended.stderr
     assert "--data_dir must name the folder of the shards" in ended.stderr
 
 
