@@ -29,7 +29,7 @@ endif
 
 help:
 	@echo "make demo    train, compare, export: the main job, recipes/digits_resnet.py"
-	@echo "make methods every loss on the same data, three seeds: about ten minutes"
+	@echo "make methods every loss on the same data, three seeds: 10 to 20 minutes"
 	@echo "make test    all checks on one TensorFlow line: ruff, pytest, doctests"
 	@echo "make lint    ruff only, nothing is changed"
 	@echo "make format  let ruff rewrite the sources"

@@ -1,6 +1,6 @@
 r"""EnsembleNet on YouTube-8M: deep bags of frames, single and multi-headed, Table 2.
 
-    python recipes/youtube8m_dbof.py --preset=smoke           # synthetic, two minutes
+    python recipes/youtube8m_dbof.py --preset=smoke           # synthetic, a minute
     python recipes/youtube8m_dbof.py --data_dir=gs://… --strategy=tpu --workdir=…
     python recipes/youtube8m_dbof.py --data_dir=… --sweep=distillation_weight=0,1,2,3 \
         --seeds=3                                             # Figure 2, for YouTube-8M
