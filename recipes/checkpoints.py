@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from ensemble_heads.keras_api import KERAS_3, keras
 from recipes import folders
-from recipes.common import SettingError
+from recipes.common import SettingError, same_command
 
 # What TensorFlow says of checkpoints that are damaged or of another model.
 _UNREADABLE = (
@@ -92,7 +92,7 @@ class Checkpoints:
             kept = f"the one before, {before}, is kept" if before else "there is none"
             rule = (
                 f"have room for checkpoints: the one of step {step} could not be "
-                f"written ({reason}); {kept}. The same command goes on from there"
+                f"written ({reason}); {kept}. {same_command()} goes on from there"
             )
             raise SettingError("workdir", rule, self._folder.parent) from error
 
@@ -136,12 +136,15 @@ def keep_random_states():
 
 def _state_of(optimizer, variables):
     """The variables of an optimizer, which it makes now."""
+    # Keras 2 keeps the scale of a mixed_float16 loss apart.
+    scale = getattr(optimizer, "_loss_scale", None)
+    apart = [] if scale is None else [scale.current_loss_scale, scale.counter]
     if hasattr(optimizer, "build"):
         optimizer.build(variables)
-        return _variables(optimizer.variables)
+        return _variables(optimizer.variables) + apart
     # Those of tensorflow-addons are of Keras 2's legacy kind.
     optimizer._create_all_weights(variables)
-    return optimizer.variables()
+    return optimizer.variables() + apart
 
 
 def _variables(variables):

@@ -44,6 +44,7 @@ from ensemble_heads.keras_api import keras
 from recipes import folders, long_runs, long_training
 from recipes.classification import SteppedSettings
 from recipes.common import SettingError, setting
+from recipes.found_runs import as_configured
 from recipes.image_experiment import ImageExperiment, ImageSettings
 from recipes.run_folder import RunFolder
 from recipes.sweeps import Run
@@ -94,8 +95,6 @@ class Config(SteppedSettings, ImageSettings):
         resnet = not self.units or self.network.startswith("cifar_resnet")
         self.require("units", resnet, "be 0 where the network is no ResNet")
         self.require("temperature", self.temperature > 0, "be above 0")
-        known = TEACHER not in self.models or self.teacher
-        self.require("teacher", known, "name the folder of the teacher's run")
 
 
 PAPER = Config(
@@ -141,20 +140,21 @@ class CIFAROne(ImageExperiment):
     """A network by itself, and branches of it that learn from their ensemble."""
 
     name = "cifar_one"
+    title = "ONE"
     symbols = {"num_heads": "branches"}
     notes = (
         "; accuracy: of all branches; head: of one, the mean over all; oracle: of the "
         "branch that is right where any is; branch: what one branch has with the trunk."
     )
 
-    def __init__(self, settings, path):
-        super().__init__(settings, path)
-        self.title = f"{settings.data_set}, {settings.network}"
+    def check_data(self, settings):
+        known = TEACHER not in settings.models or settings.teacher
+        settings.require("teacher", known, "name the folder of the teacher's run")
+
+    def images(self, settings):
         if settings.data_set == "svhn":
-            self.image_set, self.pixels = svhn.images(settings.extra), "unit"
-        else:
-            self.image_set = cifar.images(CLASSES[settings.data_set])
-            self.augment = True
+            return svhn.images(settings.extra), "unit", False
+        return cifar.images(CLASSES[settings.data_set]), "standardised", True
 
     def is_affected(self, model, name):
         if name in ("data_set", "data_dir", "extra"):
@@ -229,7 +229,7 @@ class CIFAROne(ImageExperiment):
 
     def _teacher(self, run):
         """The trained network that `--teacher` names, as it was configured there."""
-        path = Path(run.settings.teacher)
+        path = Path(run.settings.teacher).expanduser()
         try:
             text = (path / folders.CONFIG).read_text(encoding="utf-8")
         except OSError as error:
@@ -240,12 +240,11 @@ class CIFAROne(ImageExperiment):
         if any(config.get(name) != value for name, value in mine.items()):
             rule = f"be a run of this recipe on {run.settings.data_set}"
             raise SettingError("teacher", rule, path)
-        # Its own teacher as well: it may be a distilled network itself.
-        names = ("network", "units", "num_heads", "teacher")
-        own = {name: config[name] for name in names}
-        settings = run.settings.with_changes(models=(config["model"],), **own)
+        settings = as_configured(run.settings, config)
         teacher = Run(config["model"], settings, config["seed"])
-        return long_training.restored(self, teacher, RunFolder(path))[0]
+        model, *_ = long_training.restored(self, teacher, RunFolder(path))
+        keras.mixed_precision.set_global_policy(run.settings.precision)
+        return model
 
 
 if __name__ == "__main__":

@@ -111,9 +111,6 @@ class ClassificationExperiment(Experiment):
     )
     scale_settings = (*Experiment.scale_settings, "data_dir")
 
-    def __init__(self, settings, path):
-        pass
-
     def metrics(self):
         """What `compile` takes as `weighted_metrics` to evaluate any model."""
         return [

@@ -161,6 +161,20 @@ def settings_from_flags(presets):
     return chosen.with_changes(**given)
 
 
+def folder(name):
+    """`Path` that a flag names, `~` taken for the home folder; None where none does.
+
+    Raises:
+        SettingError: a URL.
+    """
+    text = flags.FLAGS[name].value
+    if not text:
+        return None
+    if "://" in text:
+        raise SettingError(name, "be a local or mounted folder or file", text)
+    return Path(text).expanduser()
+
+
 def command_line(arguments=None):
     """The command that was given, to be written beside what came of it.
 
@@ -187,16 +201,21 @@ def command_line(arguments=None):
     return " ".join(words)
 
 
+def same_command():
+    """What to give to go on, at the start of a sentence."""
+    overwrites = "overwrite" in flags.FLAGS and flags.FLAGS["overwrite"].value
+    return "The same command" + ", but without --overwrite," * bool(overwrites)
+
+
 def _call(main, presets, commands, arguments):
     if not flags.FLAGS["verbosity"].present:
         # Notes are for who asks. Nor is it news that each model traces functions of
         # its own, of which TensorFlow warns after a few.
         logging.set_verbosity(logging.ERROR)
     try:
-        workdir = flags.FLAGS.workdir
         options = Options(
             flags.FLAGS.preset,
-            None if workdir is None else Path(workdir).expanduser(),
+            folder("workdir"),
             flags.FLAGS.overwrite,
             _command(commands, arguments[1:]),
         )
@@ -204,7 +223,9 @@ def _call(main, presets, commands, arguments):
     except SettingError as error:
         sys.exit(error.as_flag())
     except KeyboardInterrupt:
-        sys.exit("Stopped. The same command goes on from here: finished runs are kept.")
+        sys.exit(
+            f"Stopped. {same_command()} goes on from here: finished runs are kept."
+        )
 
 
 def _command(commands, arguments):

@@ -73,6 +73,11 @@ class Measure:
 class Experiment:
     """What a recipe must say; subclasses define what raises here.
 
+    One object serves runs of any settings: what depends on them is asked by run.
+
+    Args:
+        path: `Path` of the workdir, where made-up data are kept.
+
     Attributes:
         name: str, the recipe's.
         title: str, for tables and plots.
@@ -107,6 +112,9 @@ class Experiment:
         *("models", "seeds", "evaluation_batch_size", "strategy", "jit_compile"),
         *("log_every", "checkpoint_every", "evaluate_every", "worker_timeout"),
     )
+
+    def __init__(self, path=None):
+        self.path = path
 
     def check_data(self, settings):
         """Raises `SettingError` where the settings name no data."""

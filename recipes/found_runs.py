@@ -34,6 +34,21 @@ class FoundRun:
         return self.result["method"]
 
 
+def as_configured(settings, config, but=()):
+    """Settings with the values of a run's `config.json`, some left out.
+
+    Args:
+        settings: `Settings`.
+        config: dict.
+        but: names of settings that stay as they are.
+    """
+    own = {
+        name: tuple(config[name]) if isinstance(config[name], list) else config[name]
+        for name in settings.as_dict().keys() & config.keys() - set(but)
+    }
+    return settings.with_changes(**own)
+
+
 def find_runs(roots):
     """List of `FoundRun` below some folders, in the order of their paths, each once.
 

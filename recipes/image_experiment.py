@@ -31,30 +31,30 @@ class ImageExperiment(ClassificationExperiment):
     """Classification of small images.
 
     Attributes:
-        image_set: `image_sets.ImageSet`.
-        pixels: str, as for `image_sets.load`.
+        image_set: `image_sets.ImageSet`, where all runs have one.
         augment: bool.
     """
 
     analyses = True
     image_set = None
-    pixels = "standardised"
     augment = False
     reads_shares = True
+
+    def images(self, settings):
+        """(`image_sets.ImageSet`, its "pixels" as for `image_sets.load`, augment)."""
+        return self.image_set, "standardised", self.augment
 
     def prepare_data(self, run):
         self.evaluation_examples(run)  # which may download
 
     def training_data(self, run, start_step):
         size = run.settings.batch_size
-        with _readable_errors():
-            _, labels = image_sets.arrays(self.image_set, "train", *_source(run))
-        examples = len(labels) - run.settings.validation_examples
+        examples = self._count(run, "train") - run.settings.validation_examples
         return self._load(
             run,
             "train",
             size,
-            augment=self.augment,
+            augment=self.images(run.settings)[-1],
             epochs=None,
             start_batch=start_step,
             # Nothing is dropped, but sizes are known, as several replicas need.
@@ -66,26 +66,31 @@ class ImageExperiment(ClassificationExperiment):
         return self._load(run, "test", run.settings.evaluation_batch_size)
 
     def evaluation_examples(self, run):
-        with _readable_errors():
-            _, labels = image_sets.arrays(self.image_set, "test", *_source(run))
-        return len(labels)
+        return self._count(run, "test")
 
     def validation_data(self, run):
         if not run.settings.validation_examples:
             return None
         return self._load(run, "validation", run.settings.evaluation_batch_size)
 
+    def _count(self, run, split):
+        image_set, *_ = self.images(run.settings)
+        with _readable_errors():
+            _, labels = image_sets.arrays(image_set, split, *_source(run))
+        return len(labels)
+
     def _load(self, run, split, batch_size, **options):
         folder, synthetic = _source(run)
+        image_set, pixels, _ = self.images(run.settings)
         with _readable_errors():
             return image_sets.load(
-                self.image_set,
+                image_set,
                 split,
                 folder,
                 batch_size,
                 seed=run.seed,
                 validation_examples=run.settings.validation_examples,
-                pixels=self.pixels,
+                pixels=pixels,
                 synthetic=synthetic,
                 **options,
             )

@@ -50,20 +50,18 @@ class ImageNetSettings(MomentumSettings):
 
 
 class ImageNetExperiment(TopFiveExperiment):
-    """Classification of photographs, by top-1 and top-5 accuracy.
-
-    Attributes:
-        training_options, evaluation_options: {argument: value} of `imagenet.load`.
-    """
+    """Classification of photographs, by top-1 and top-5 accuracy."""
 
     title = "ImageNet"
     reads_shares = True
-    training_options = {}
-    evaluation_options = {}
 
-    def __init__(self, settings, path):
-        self._synthetic = path / SYNTHETIC if settings.synthetic else None
+    def __init__(self, path=None):
+        super().__init__(path)
         self._bad_records = imagenet.BadRecords()
+
+    def load_options(self, run, split):
+        """{argument: value} of `imagenet.load` for one split."""
+        return {}
 
     def needs_numbers(self, run):
         """Whether a run must know an image again in another epoch, cut otherwise."""
@@ -75,7 +73,7 @@ class ImageNetExperiment(TopFiveExperiment):
         settings.require("data_dir", some, rule)
 
     def prepare_data(self, run):
-        if self._synthetic is not None:
+        if run.settings.synthetic:
             self._folder(run.settings)
 
     def training_data(self, run, start_step):
@@ -94,15 +92,14 @@ class ImageNetExperiment(TopFiveExperiment):
             start_batch=batch,
             shard=self.share,
             numbered=self.needs_numbers(run),
-            **self.training_options,
         )
 
     def evaluation_data(self, run):
         size = run.settings.evaluation_batch_size
-        return self._load(run, "validation", size, **self.evaluation_options)
+        return self._load(run, "validation", size)
 
     def evaluation_examples(self, run):
-        return run.settings.synthetic // _HELD_OUT if self._synthetic else None
+        return run.settings.synthetic // _HELD_OUT or None
 
     def clear_errors(self):
         return data_errors.told_plainly(self._bad_records)
@@ -119,6 +116,7 @@ class ImageNetExperiment(TopFiveExperiment):
                 image_size=settings.image_size,
                 skip_bad_records=settings.skip_bad_records,
                 bad_records=self._bad_records if settings.skip_bad_records else None,
+                **self.load_options(run, split),
                 **options,
             )
         except ValueError as error:  # of what flags ask for
@@ -134,6 +132,8 @@ class ImageNetExperiment(TopFiveExperiment):
         folder = self._folder(settings)
         if not step or settings.skip_bad_records or self.share[1] > 1 or not folder:
             return 0, step
+        if settings.source not in ("", "records"):
+            return 0, step
         paths = imagenet_records.find_shards("train", str(folder))
         if not paths or not all(map(shard_files.is_local, paths)):
             return 0, step
@@ -141,9 +141,10 @@ class ImageNetExperiment(TopFiveExperiment):
         return divmod(step, images // batch_size)
 
     def _folder(self, settings):
-        if self._synthetic is None:
+        if not settings.synthetic:
             return settings.data_dir or None
-        folder = self._synthetic / f"{settings.synthetic}_{settings.num_classes}"
+        name = f"{settings.synthetic}_{settings.num_classes}"
+        folder = self.path / SYNTHETIC / name
         if not folder.exists():
             _make_up(folder, settings)
         return folder

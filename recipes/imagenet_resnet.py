@@ -1,7 +1,7 @@
 r"""EnsembleNet on ImageNet: ResNet-152 and SE-ResNet-152, Table 1.
 
     python recipes/imagenet_resnet.py --preset=smoke          # made-up data, a minute
-    python recipes/imagenet_resnet.py --data_dir=gs://… --strategy=tpu --workdir=gs…
+    python recipes/imagenet_resnet.py --data_dir=gs://… --strategy=tpu --workdir=…
     python recipes/imagenet_resnet.py --data_dir=… \
         --sweep=distillation_weight=0,1,2,3,4 --seeds=3       # Figure 2, bottom
     python recipes/imagenet_resnet.py --data_dir=… --models=se_resnet152_2heads \

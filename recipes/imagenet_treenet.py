@@ -107,15 +107,10 @@ class ImageNetTreeNet(TreeNetExperiment, ImageNetExperiment):
     name = "imagenet_treenet"
     id_key = "number"
 
-    def __init__(self, settings, path):
-        super().__init__(settings, path)
-        self.title = f"ImageNet, {settings.network}"
-        self.evaluation_options = {
-            "windows": "shifted",
-            "share": settings.image_size / _WARPED,
-            "pixels": "centred",
-        }
-        self.training_options = {**self.evaluation_options, "colours": None}
+    def load_options(self, run, split):
+        share = run.settings.image_size / _WARPED
+        options = {"windows": "shifted", "share": share, "pixels": "centred"}
+        return options | ({"colours": None} if split == "train" else {})
 
     def needs_numbers(self, run):
         return is_bagged(run.model)

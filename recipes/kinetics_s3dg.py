@@ -164,7 +164,8 @@ class KineticsS3DG(TopFiveExperiment):
         *("temporal_views", "spatial_views", "evaluation_annotations"),
     )
 
-    def __init__(self, settings, path):
+    def __init__(self, path=None):
+        super().__init__(path)
         self._bad_records = kinetics.BadRecords()
 
     def check_data(self, settings):

@@ -9,6 +9,7 @@ trained run has the settings of its training, but for those that flags give anew
 import dataclasses
 import functools
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -21,7 +22,7 @@ from ensemble_heads import provenance
 from recipes import common, folders, long_training, run_analyses, sweeps
 from recipes.common import SettingError
 from recipes.evaluation import Evaluator
-from recipes.found_runs import find_runs
+from recipes.found_runs import as_configured, find_runs
 from recipes.progress import StepsProgress
 from recipes.run_folder import ANALYSES, EVALUATION, RunFolder
 from recipes.run_table import write_report
@@ -37,7 +38,7 @@ def run(make_experiment, presets):
     """Runs a recipe from the command line.
 
     Args:
-        make_experiment: callable `(settings, path of the workdir) -> Experiment`.
+        make_experiment: callable `(path of the workdir) -> Experiment`.
         presets: {name: `TrainingSettings`}; the first is the default.
     """
     script = sys.argv[0]  # the module that `--help` shows the flags of
@@ -52,8 +53,8 @@ def run(make_experiment, presets):
         "run",
         None,
         "Evaluate, predict, export, analyse: the run to take, by the name of its "
-        "folder. Default: the best one that is finished; to evaluate all of them; to "
-        "analyse, without --sweep, all that the workdir holds.",
+        "folder. Default: those that --models, --seeds and --sweep name, without these "
+        "all that the workdir holds; to predict and export the best of them.",
         module_name=script,
     )
     flags.DEFINE_string(
@@ -96,8 +97,7 @@ class Session:
 
     def train(self):
         """Trains every run that is not finished, then reports on all of them."""
-        progress = StepsProgress(self.console, self.runs[0].settings.batch_size)
-        with progress:
+        with StepsProgress(self.console) as progress:
             for number, run in enumerate(self.runs, start=1):
                 folder = self._prepared(run)
                 progress.name_run(f"run {number} of {len(self.runs)}: {run.key}")
@@ -140,7 +140,7 @@ class Session:
     def evaluate(self):
         """Evaluates the newest checkpoints of the runs."""
         runs = [self._named(flags.FLAGS.run)] if flags.FLAGS.run else self.runs
-        with StepsProgress(self.console, runs[0].settings.batch_size) as progress:
+        with StepsProgress(self.console) as progress:
             for run in runs:
                 progress.name_run(run.key)
                 folder = self.folder(run)
@@ -160,7 +160,7 @@ class Session:
         run = self._chosen()
         folder = self.folder(run)
         model, _, step = self._restored(run)
-        path = Path(flags.FLAGS.output or folder.path / self.experiment.predictions)
+        path = common.folder("output") or folder.path / self.experiment.predictions
         self.console.print(f"{run.key}, step {step:,}")
         examples = self.experiment.predict(model, run, path)
         self.console.print(f"{examples:,} predictions are in {path}", soft_wrap=True)
@@ -170,7 +170,10 @@ class Session:
         run = self._chosen()
         folder = self.folder(run)
         model, _, step = self._restored(run)
-        path = Path(flags.FLAGS.output or folder.path / f"serving/{step}")
+        path = common.folder("output") or folder.path / f"serving/{step}"
+        if os.path.lexists(path):
+            rule = "not exist yet: nothing is overwritten"
+            raise SettingError("output", rule, path)
         for name in self.experiment.export(model, run, path):
             self.console.print(f"{run.key}, step {step:,}: {name}", soft_wrap=True)
 
@@ -189,10 +192,13 @@ class Session:
             run_analyses.analyse(self.experiment, model, run, step, folder)
             self.console.print(f"  {folder.analyses}/", soft_wrap=True)
         found = [run_analyses.Analysed(run, self.folder(run)) for run in self.runs]
+        if not any(one.data or one.result for one in found):
+            raise self._nothing("trained run")
         path = self.path / ANALYSES
         path.mkdir(exist_ok=True)
         self.experiment.draw_analyses(path, found)
-        self.console.print(f"Comparisons are in {path}/", soft_wrap=True)
+        if any(path.iterdir()):
+            self.console.print(f"Comparisons are in {path}/", soft_wrap=True)
 
     def _restored(self, run):
         """`long_training.restored` of the state that counts."""
@@ -229,15 +235,15 @@ def _main(make_experiment, settings, options):
     script = Path(sys.argv[0]).stem
     default = Path(common.DEFAULT_FOLDER, script, f"{options.preset}_tf{line}")
     path = options.workdir or default
-    experiment = make_experiment(settings, path)
+    experiment = make_experiment(path)
     runs = sweeps.runs_of(settings, swept, experiment.is_affected)
-    if options.command == ANALYSE and not swept:
-        runs = _found_runs(experiment, settings, path) or runs
     if options.command != "train":
+        if flags.FLAGS.run or not _selected():
+            runs = _with_found(runs, experiment, settings, path)
         runs = [_as_trained(run, path) for run in runs]
-        experiment = make_experiment(runs[0].settings, path)
     if options.command in NEED_DATA:
-        experiment.check_data(runs[0].settings)
+        for run in runs:
+            experiment.check_data(run.settings)
     session = Session(experiment, runs, path, options.overwrite)
     with session.workers.clear_errors(), experiment.clear_errors():
         getattr(session, options.command)()
@@ -259,9 +265,18 @@ def _with_strategy(settings, command):
     return settings
 
 
-def _found_runs(experiment, settings, path):
-    """List of the `Run` of a workdir that are finished."""
-    return [
+def _selected():
+    """Whether flags say which runs to take."""
+    names = ("sweep", *sweeps.WHICH_RUNS)
+    return any(flags.FLAGS[name].present for name in names)
+
+
+def _with_found(runs, experiment, settings, path):
+    """The finished runs of a workdir, and those of some others that have a folder.
+
+    The others themselves where there are none.
+    """
+    found = [
         sweeps.Run(
             found.config["model"],
             settings,
@@ -269,8 +284,13 @@ def _found_runs(experiment, settings, path):
             found.result["changes"],
         )
         for found in (find_runs([path]) if path.is_dir() else ())
-        if found.result is not None and found.recipe == experiment.name
+        if found.path.parent == path  # not in a folder of other runs in it
+        and found.result is not None
+        and found.recipe == experiment.name
     ]
+    keys = {run.key for run in found}
+    others = [run for run in runs if run.key not in keys]
+    return found + [run for run in others if (path / run.key).exists()] or runs
 
 
 def _as_trained(run, path):
@@ -279,9 +299,6 @@ def _as_trained(run, path):
     if not file.exists():
         return run
     config = json.loads(file.read_text(encoding="utf-8"))
-    own = {
-        name: tuple(config[name]) if isinstance(config[name], list) else config[name]
-        for name in run.settings.as_dict().keys() & config.keys()
-        if name in run.changes or not flags.FLAGS[name].present
-    }
-    return dataclasses.replace(run, settings=run.settings.with_changes(**own))
+    given = {name for name in run.settings.as_dict() if flags.FLAGS[name].present}
+    but = given - run.changes.keys()
+    return dataclasses.replace(run, settings=as_configured(run.settings, config, but))

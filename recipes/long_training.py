@@ -30,15 +30,8 @@ def build(experiment, run, folder):
 
     Returns:
         (model compiled for training, its copy compiled for evaluation, `Checkpoints`).
-
-    Raises:
-        SettingError: the batch cannot be shared evenly among the replicas.
     """
     strategy = workers_of(run.settings).strategy
-    replicas, size = strategy.num_replicas_in_sync, run.settings.batch_size
-    if size % replicas:
-        rule = f"be a multiple of the {replicas} replicas that share a batch"
-        raise SettingError("batch_size", rule, size)
     keras.mixed_precision.set_global_policy(run.settings.precision)
     keep_random_states()
     keras.utils.set_random_seed(run.seed)
@@ -86,16 +79,24 @@ def train(experiment, run, folder, progress):
         progress: `StepsProgress`.
 
     Raises:
-        SettingError: a checkpoint that does not fit or cannot be written, a loss that
-            is no longer finite, or batches that cannot be shared evenly.
+        SettingError: a checkpoint that does not fit, cannot be written or is of a later
+            step than the last one, a loss that is no longer finite, or batches that
+            cannot be shared evenly.
     """
     made_with = provenance.describe()  # the checkout may be another one at the end
-    model, copy, checkpoints = build(experiment, run, folder)
     workers = workers_of(run.settings)
+    replicas, size = workers.strategy.num_replicas_in_sync, run.settings.batch_size
+    if size % replicas:
+        rule = f"be a multiple of the {replicas} replicas that share a batch"
+        raise SettingError("batch_size", rule, size)
+    model, copy, checkpoints = build(experiment, run, folder)
     step = checkpoints.restore()
     workers.check_shared(folder.path, step)
     folder.forget_after(step)
     steps = experiment.total_steps(run)
+    if step > steps:
+        rule = f"not be less than what {run.key} has made, {step} in all"
+        raise SettingError("steps", rule, run.settings.steps)
     evaluator = Evaluator(experiment, run, copy, progress)
     if step < steps:
         with workers.strategy.scope():
@@ -169,7 +170,8 @@ class _Loop(keras.callbacks.Callback):
         self.preemption, self.stopping = Preemption(), False
 
     def on_train_begin(self, logs=None):
-        self._progress.start_run(self.step, self._steps)
+        size = self._settings.batch_size
+        self._progress.start_run(self.step, self._steps, size)
         self._restart_clock()
 
     def on_train_batch_end(self, batch, logs=None):
@@ -210,8 +212,9 @@ class _Loop(keras.callbacks.Callback):
             rate = self._settings.learning_rate
             raise SettingError("learning_rate", rule, rate)
         examples = (self.step - self._clock_step) * self._settings.batch_size
+        rate = tf.convert_to_tensor(learning_rate_of(self.model.optimizer))
         values |= {
-            "learning_rate": float(tf.convert_to_tensor(self._learning_rate())),
+            "learning_rate": float(rate),
             "examples_per_second": examples / seconds,
         }
         self._add("train", values)
@@ -243,10 +246,14 @@ class _Loop(keras.callbacks.Callback):
     def _restart_clock(self):
         self._clock, self._clock_step = time.perf_counter(), self.step
 
-    def _learning_rate(self):
-        optimizer = self.model.optimizer
-        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-        return optimizer.learning_rate
+
+def learning_rate_of(optimizer):
+    """The learning rate of an optimizer's next step."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    rate = optimizer.learning_rate
+    if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+        return rate(optimizer.iterations)  # of Keras 2's legacy optimizers
+    return rate
 
 
 def _training_data(experiment, run, step):

@@ -21,11 +21,10 @@ class StepsProgress:
 
     Args:
         console: `rich.console.Console`.
-        batch_size: int, examples per step.
     """
 
-    def __init__(self, console, batch_size):
-        self.console, self._batch_size = console, batch_size
+    def __init__(self, console):
+        self.console, self._batch_size = console, None
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -51,8 +50,9 @@ class StepsProgress:
         self._name = name
         self._progress.update(self._task, description=name)
 
-    def start_run(self, step, steps):
-        """A run is at a step of so many."""
+    def start_run(self, step, steps, batch_size):
+        """A run of so many examples a step is at a step of so many."""
+        self._batch_size = batch_size
         self._progress.reset(self._task, total=steps, completed=step)
 
     def advance(self, step):

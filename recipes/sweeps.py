@@ -8,6 +8,8 @@ from absl import flags
 
 from recipes.common import SettingError, parser_of
 
+WHICH_RUNS = ("models", "seeds")
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -52,7 +54,9 @@ def parse(kind, texts):
     Raises:
         SettingError: no such setting, no value, or one it does not take.
     """
-    names = [field.name for field in dataclasses.fields(kind)]
+    # Which runs there are, others of its flags say.
+    fields = (field.name for field in dataclasses.fields(kind))
+    names = [name for name in fields if name not in WHICH_RUNS]
     swept = {}
     for text in texts:
         name, equals, values = text.partition("=")

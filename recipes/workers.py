@@ -10,7 +10,7 @@ import tensorflow as tf
 import ensemble_heads as eh
 from ensemble_heads import strategies
 from ensemble_heads.clusters import ClusterError
-from recipes.common import SettingError
+from recipes.common import SettingError, same_command
 
 LOST = os.EX_TEMPFAIL  # the exit code of those that another worker has left alone
 # What collectives raise where a worker is gone.
@@ -122,8 +122,8 @@ class Workers:
             told = [line for line in reason if "ollective" in line] or reason
             print(
                 f"Worker {self.number} of {self.count} ends, since another one is "
-                f"gone ({told[0].strip()}). Start all of them again: the same commands "
-                "go on from the newest checkpoint.",
+                f"gone ({told[0].strip()}). Start all of them again. {same_command()} "
+                "goes on from the newest checkpoint.",
                 file=sys.stderr,
                 flush=True,
             )

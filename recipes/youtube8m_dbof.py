@@ -60,8 +60,8 @@ class YouTube8M(Experiment):
         "max_evaluation_videos",
     )
 
-    def __init__(self, settings, path):
-        self._synthetic = path / SYNTHETIC if settings.synthetic_videos else None
+    def __init__(self, path=None):
+        super().__init__(path)
         self._bad_records = youtube8m.BadRecords()
 
     def check_data(self, settings):
@@ -147,7 +147,7 @@ class YouTube8M(Experiment):
         return self._load(run, split, files, size, **self._all_frames(run))
 
     def evaluation_examples(self, run):
-        return run.settings.synthetic_videos // 8 if self._synthetic else None
+        return run.settings.synthetic_videos // 8 or None
 
     def sizes(self, model):
         profile = eh.profile(model)
@@ -255,11 +255,11 @@ class YouTube8M(Experiment):
         return "frame" if self._takes_frames(run) else "video"
 
     def _folder(self, settings, level):
-        if self._synthetic is None:
+        if not settings.synthetic_videos:
             return settings.data_dir or None
         sizes = (settings.synthetic_videos, *settings.feature_sizes)
         sizes += (settings.num_classes, settings.max_frames)
-        folder = self._synthetic / "_".join([level, *map(str, sizes)])
+        folder = self.path / SYNTHETIC / "_".join([level, *map(str, sizes)])
         if not folder.exists():
             _make_up(folder, level, settings)
         return folder

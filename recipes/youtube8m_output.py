@@ -8,7 +8,6 @@ import tensorflow as tf
 
 import ensemble_heads as eh
 from datasets import youtube8m_serving
-from recipes.common import SettingError
 
 
 def write_predictions(model, data, path, top_k=20):
@@ -68,8 +67,6 @@ def export(model, path, features=None, max_frames=300):
     Returns:
         List of str, the paths.
     """
-    if os.path.lexists(path):
-        raise SettingError("output", "not exist yet: nothing is overwritten", path)
     path = Path(path).absolute()
     if features is None:
         return [eh.export(model, path / "features")]

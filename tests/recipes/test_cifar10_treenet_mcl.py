@@ -31,7 +31,7 @@ def trained(tmp_path_factory):
 def study_of(method, **changes):
     """(experiment, run, compiled model) of a method."""
     settings = SMOKE.with_changes(models=(method,), **changes)
-    study = recipe.CIFAR10TreeNet(settings, None)
+    study = recipe.CIFAR10TreeNet()
     run = sweeps.Run(method, settings, seed=3)
     keras.utils.set_random_seed(run.seed)
     model = study.build(run)
@@ -213,7 +213,7 @@ def test_forks_decide_what_is_shared():
 
 
 def test_sweeps_make_the_runs_of_tables_4_and_5():
-    study = recipe.CIFAR10TreeNet(PAPER, None)
+    study = recipe.CIFAR10TreeNet()
     swept = {"num_choices": [1, 2], "pretraining_steps": [100, 500]}
     settings = PAPER.with_changes(models=("single", recipe.CHOICE), seeds=1)
     runs = sweeps.runs_of(settings, swept, study.is_affected)

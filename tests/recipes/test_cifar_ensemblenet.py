@@ -40,7 +40,7 @@ def test_heads_cost_no_more_than_the_single_network(trained):
 
 
 def test_one_command_has_the_runs_of_figure_2():
-    study = recipe.CIFAREnsembleNet(FULL, None)
+    study = recipe.CIFAREnsembleNet()
     texts = ["ensemble_weight=1,0.5,0,-0.5,-1.5", "distillation_weight=1,2,3"]
     swept = sweeps.parse(recipe.Config, texts)
     runs = sweeps.runs_of(FULL, swept, study.is_affected)
@@ -60,7 +60,7 @@ def test_one_command_has_the_runs_of_figure_2():
 )
 def test_losses_are_those_of_the_settings(method, name, config):
     settings = SMOKE.with_changes(**config)
-    study = recipe.CIFAREnsembleNet(settings, None)
+    study = recipe.CIFAREnsembleNet()
     run = sweeps.Run(method, settings, 0)
     model = study.build(run)
     study.compile(model, run)

@@ -26,7 +26,7 @@ def trained(tmp_path_factory):
 def study_of(method, **changes):
     """(experiment, run, compiled model) of a method."""
     settings = SMOKE.with_changes(models=(method,), **changes)
-    study = recipe.CIFAROne(settings, None)
+    study = recipe.CIFAROne()
     run = sweeps.Run(method, settings, seed=0)
     model = study.build(run)
     study.compile(model, run)
@@ -99,7 +99,7 @@ def test_distillation_learns_from_the_run_that_is_named(trained):
 def test_a_distilled_network_can_be_a_teacher(tmp_path, monkeypatch):
     """It has a teacher itself, which is not the one it is for another."""
     teacher = SMOKE.with_changes(models=(recipe.TEACHER,), teacher="first")
-    study = recipe.CIFAROne(teacher, None)
+    study = recipe.CIFAROne()
     RunFolder(tmp_path, study.config(sweeps.Run(recipe.TEACHER, teacher, 0)))
     seen = []
     monkeypatch.setattr(
@@ -125,14 +125,14 @@ def test_one_branch_and_all_are_exported(tmp_path, monkeypatch):
 
 def test_pixels_are_those_of_each_data_set():
     svhn = SMOKE.with_changes(data_set="svhn", synthetic=50)
-    study = recipe.CIFAROne(svhn, None)
+    study = recipe.CIFAROne()
     images, _ = next(iter(study.training_data(sweeps.Run("one", svhn, 0), 0)))
     assert 0 <= images.numpy().min() and images.numpy().max() <= 1
-    assert not study.augment and study.image_set.examples["train"] == 604_388
+    image_set, _, augment = study.images(svhn)
+    assert not augment and image_set.examples["train"] == 604_388
     hundred = SMOKE.with_changes(data_set="cifar100", synthetic=200)
-    study = recipe.CIFAROne(hundred, None)
     run = sweeps.Run("single", hundred, 0)
-    assert study.augment and study.build(run).output_shape == (None, 100)
+    assert study.images(hundred)[-1] and study.build(run).output_shape == (None, 100)
     labels = np.concatenate([labels for _, labels in study.evaluation_data(run)])
     assert set(labels) == set(range(100))
 
@@ -144,7 +144,7 @@ def test_networks_have_the_weight_decay_of_their_branches():
 
 
 def test_sweeps_take_what_a_method_depends_on():
-    study = recipe.CIFAROne(SMOKE, None)
+    study = recipe.CIFAROne()
     assert not study.is_affected("single", "num_heads")
     assert study.is_affected("one", "num_heads")
     assert not study.is_affected("no_distillation", "temperature")
@@ -161,9 +161,14 @@ def test_sweeps_take_what_a_method_depends_on():
         ({"network": "vgg", "units": 0}, "`network` must be one of cifar_resnet32"),
         ({"network": "resnext29"}, "`units` must be 0 where the network is no ResNet"),
         ({"temperature": 0.0}, "`temperature` must be above 0"),
-        ({"models": ("distillation",)}, "`teacher` must name the folder of the teach"),
     ],
 )
 def test_bad_settings_are_named(change, message):
     with pytest.raises(SettingError, match=message):
         SMOKE.with_changes(**change)
+
+
+def test_distillation_needs_a_teacher():
+    settings = SMOKE.with_changes(models=("distillation",))
+    with pytest.raises(SettingError, match="`teacher` must name the folder"):
+        recipe.CIFAROne().check_data(settings)

@@ -135,14 +135,14 @@ def test_the_test_part_never_chooses():
 
 
 def test_a_run_made_longer_ends_with_the_weights_of_one_that_was_whole(tmp_path):
-    study = fashion_mnist_modular.FashionMNISTModular(SMOKE, None)
+    study = fashion_mnist_modular.FashionMNISTModular()
 
     def weights(name, *all_steps):
         for steps in all_steps:
             settings = SMOKE.with_changes(steps=steps, batch_size=25)
             one = sweeps.Run("mlp_1m_1024h", settings, 0)
             folder = RunFolder(tmp_path / name, {})
-            with StepsProgress(Console(quiet=True), 25) as progress:
+            with StepsProgress(Console(quiet=True)) as progress:
                 progress.name_run(name)
                 long_training.train(study, one, folder, progress)
         return long_training.restored(study, one, folder)[0].get_weights()
@@ -153,7 +153,7 @@ def test_a_run_made_longer_ends_with_the_weights_of_one_that_was_whole(tmp_path)
 
 
 def test_predictions_are_of_the_test_images_in_order(tmp_path):
-    study = fashion_mnist_modular.FashionMNISTModular(SMOKE, None)
+    study = fashion_mnist_modular.FashionMNISTModular()
     one = sweeps.Run("mlp_1m_1024h", SMOKE, 0)
     model = study.build(one)
     path = tmp_path / "new" / "predictions.csv"
@@ -171,7 +171,7 @@ def test_predictions_are_of_the_test_images_in_order(tmp_path):
 
 def test_folders_that_hold_nothing_end_with_a_sentence(tmp_path):
     settings = SMOKE.with_changes(synthetic=0, data_dir=str(tmp_path))
-    study = fashion_mnist_modular.FashionMNISTModular(settings, None)
+    study = fashion_mnist_modular.FashionMNISTModular()
     one = sweeps.Run("mlp_1m_1024h", settings, 0)
     for ask in (study.evaluation_data, study.evaluation_examples):
         with pytest.raises(SystemExit, match="must hold the test part of Fashion-MN"):
@@ -183,7 +183,7 @@ def test_folders_that_hold_nothing_end_with_a_sentence(tmp_path):
     [(0.0, 16, 0.32), (0.95, 16, 0.32), (0.99, 16, 0.096), (1.0, 16, 0.096)],
 )
 def test_learning_rates_are_those_of_the_papers_code(coupling, modules, expected):
-    study = fashion_mnist_modular.FashionMNISTModular(SMOKE, None)
+    study = fashion_mnist_modular.FashionMNISTModular()
     settings = SMOKE.with_changes(coupling=coupling)
     one = sweeps.Run(f"mlp_{modules}m_64h", settings, 0)
     model = study.build(one)
@@ -195,7 +195,7 @@ def test_learning_rates_are_those_of_the_papers_code(coupling, modules, expected
 
 
 def test_the_single_network_is_not_swept_over_lambda():
-    study = fashion_mnist_modular.FashionMNISTModular(SMOKE, None)
+    study = fashion_mnist_modular.FashionMNISTModular()
     assert not study.is_affected("mlp_1m_1024h", "coupling")
     assert study.is_affected("mlp_256m_4h", "coupling")
     assert study.is_affected("mlp_1m_1024h", "learning_rate")

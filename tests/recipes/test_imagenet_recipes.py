@@ -1,7 +1,6 @@
 """The recipes of ImageNet: schedules, where a run goes on, and that they run."""
 
 import csv
-from pathlib import Path
 
 import numpy as np
 import numpy.testing as npt
@@ -18,7 +17,6 @@ pytestmark = pytest.mark.slow
 ON_ONE_LINE = pytest.mark.line("2.21")  # what trains by the command line
 
 STEPS = "--steps=40"  # not all of the preset's
-UNUSED = Path("unused")  # nothing is written
 RESNET, TREENET = imagenet_resnet.PRESETS, imagenet_treenet.PRESETS
 
 
@@ -35,11 +33,11 @@ def optimizer_of(study, settings):
     return model.optimizer
 
 
-def resnet_of(path=UNUSED, model="resnet152_2heads", **changes):
+def resnet_of(path=None, model="resnet152_2heads", **changes):
     """(experiment, run) of a small residual network."""
     settings = RESNET["smoke"].with_changes(models=(model,), **changes)
     return (
-        imagenet_resnet.ImageNetResNet(settings, path),
+        imagenet_resnet.ImageNetResNet(path),
         sweeps.Run(model, settings, seed=0),
     )
 
@@ -155,7 +153,7 @@ def test_treenets_share_up_to_their_fork(tmp_path):
     result = result_of(folder / "independent-seed0")
     assert result["metrics"]["examples"] == 40
     settings = TREENET["smoke"]
-    study = imagenet_treenet.ImageNetTreeNet(settings, UNUSED)
+    study = imagenet_treenet.ImageNetTreeNet()
     model = study.build(sweeps.Run("independent", settings, seed=0))
     names = [layer.name for layer in model.trunk.layers if layer.weights]
     assert names == ["conv1", "cccp1"]
@@ -165,7 +163,7 @@ def test_treenets_share_up_to_their_fork(tmp_path):
 def test_bagging_knows_an_image_again_however_it_is_cut(tmp_path):
     changes = {"models": ("bagging",), "image_size": 64, "synthetic": 32}
     settings = TREENET["smoke"].with_changes(**changes)
-    study = imagenet_treenet.ImageNetTreeNet(settings, tmp_path)
+    study = imagenet_treenet.ImageNetTreeNet(tmp_path)
     run = sweeps.Run("bagging", settings, seed=0)
     study.prepare_data(run)
     loss, epochs = study._ensemble_loss(run), [{}, {}]
@@ -181,7 +179,8 @@ def test_bagging_knows_an_image_again_however_it_is_cut(tmp_path):
 @pytest.mark.parametrize("preset", ["paper", "caffenet"])
 def test_images_are_cut_as_caffe_cuts_them(preset):
     settings = TREENET[preset]
-    options = imagenet_treenet.ImageNetTreeNet(settings, UNUSED).training_options
+    run = sweeps.Run("single", settings, 0)
+    options = imagenet_treenet.ImageNetTreeNet().load_options(run, "train")
     assert options["windows"] == "shifted" and options["colours"] is None
     assert options["share"] * 256 == settings.image_size
     drops = [round(share * settings.steps) for share in settings.rate_drops]
@@ -205,6 +204,6 @@ def test_settings_that_do_not_fit_are_refused(changes, rule):
 
 
 def test_no_data_is_an_error_that_says_what_to_name():
-    study = imagenet_treenet.ImageNetTreeNet(TREENET["paper"], UNUSED)
+    study = imagenet_treenet.ImageNetTreeNet()
     with pytest.raises(SettingError, match="name where the images are"):
         study.check_data(TREENET["paper"])

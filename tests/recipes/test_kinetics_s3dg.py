@@ -64,7 +64,7 @@ def test_the_mean_over_views_decides(tmp_path):
 def test_the_learning_rate_is_half_a_cosine_in_proportion_to_the_batch():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
     for settings, rate in ((PAPER, 0.8), (recipe.PRESETS["gpus"], 0.025)):
-        study = recipe.KineticsS3DG(settings, None)
+        study = recipe.KineticsS3DG()
         study.compile(model, sweeps.Run("s3dg", settings, seed=0))
         schedule = model.optimizer.get_config()["learning_rate"]
         schedule = keras.optimizers.schedules.deserialize(schedule)
@@ -75,7 +75,7 @@ def test_the_learning_rate_is_half_a_cosine_in_proportion_to_the_batch():
 def test_lamb_takes_the_same_schedule():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
     settings = recipe.PRESETS["gpus"].with_changes(optimizer="lamb", learning_rate=3.2)
-    study = recipe.KineticsS3DG(settings, None)
+    study = recipe.KineticsS3DG()
     study.compile(model, sweeps.Run("s3dg", settings, seed=0))
     assert type(model.optimizer).__name__.lower() == "lamb"
     schedule = model.optimizer.get_config()["learning_rate"]
@@ -85,7 +85,7 @@ def test_lamb_takes_the_same_schedule():
 
 
 def test_smaller_networks_have_the_same_form():
-    study = recipe.KineticsS3DG(SMOKE, None)
+    study = recipe.KineticsS3DG()
     model = study.build(sweeps.Run("s3dg", SMOKE, seed=0))
     assert model.input_shape == (None, 8, 32, 32, 3)
     spec = zoo.SPECS["s3dg"]

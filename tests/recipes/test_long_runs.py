@@ -1,4 +1,4 @@
-"""What long runs share: sweeps, checkpoints, folders of runs."""
+"""What long runs share: checkpoints, training that goes on, folders of runs."""
 
 import csv
 import resource
@@ -12,8 +12,8 @@ import tensorflow as tf
 
 import ensemble_heads as eh
 from ensemble_heads import provenance
-from ensemble_heads.keras_api import keras
-from recipes import long_runs, long_training, run_table, sweeps
+from ensemble_heads.keras_api import KERAS_3, keras
+from recipes import long_training, run_table, sweeps
 from recipes.checkpoints import BestCheckpoint, Checkpoints, keep_random_states
 from recipes.common import SettingError
 from recipes.experiment import Experiment, Measure, TrainingSettings
@@ -21,68 +21,6 @@ from recipes.run_folder import RunFolder
 from recipes.workers import Workers
 
 SETTINGS = TrainingSettings(models=("single", "heads"), seeds=2)
-
-
-# ---- Sweeps
-
-
-def test_every_value_of_every_model_and_seed_is_a_run():
-    swept = sweeps.parse(TrainingSettings, ["batch_size=8,16", "precision=float32"])
-    assert swept == {"batch_size": [8, 16], "precision": ["float32"]}
-    runs = sweeps.runs_of(SETTINGS, swept, lambda model, name: model == "heads")
-    assert [run.key for run in runs] == [
-        "single-seed0",
-        "heads_batch_size_8_precision_float32-seed0",
-        "heads_batch_size_16_precision_float32-seed0",
-        "single-seed1",
-        "heads_batch_size_8_precision_float32-seed1",
-        "heads_batch_size_16_precision_float32-seed1",
-    ]
-    assert [run.settings.batch_size for run in runs[:3]] == [32, 8, 16]
-    assert runs[0].changes == {} and runs[2].method == (
-        "heads batch_size=16 precision=float32"
-    )
-
-
-@pytest.mark.parametrize("name", ["auto", "mirrored"])
-def test_one_device_does_what_is_no_training(name):
-    settings = SETTINGS.with_changes(strategy=name)
-    for command in ("predict", "export", "report", "analyse"):
-        assert long_runs._with_strategy(settings, command).strategy == "default"
-    for command in ("train", "evaluate"):
-        assert long_runs._with_strategy(settings, command).strategy == name
-
-
-@pytest.mark.parametrize(
-    "texts, message",
-    [
-        (["batch"], "be a setting and its values"),
-        (["mu=1"], "be a setting and its values.*the settings are models, seeds"),
-        (["steps="], "be a setting and its values"),
-        (["steps=1", "steps=2"], "be a setting and its values.*each"),
-        (["steps=1,x"], "hold values that fit"),
-        (["steps=1,1"], "hold each value once"),
-    ],
-)
-def test_bad_sweeps(texts, message):
-    with pytest.raises(SettingError, match=f"`sweep` must {message}"):
-        sweeps.parse(TrainingSettings, texts)
-
-
-def test_a_trained_run_keeps_its_settings_where_no_flag_says_otherwise(
-    tmp_path, monkeypatch
-):
-    given = {name: types.SimpleNamespace(present=0) for name in SETTINGS.as_dict()}
-    given["precision"] = given["steps"] = types.SimpleNamespace(present=1)
-    monkeypatch.setattr(long_runs.flags, "FLAGS", given)
-    settings = SETTINGS.with_changes(steps=5, precision="mixed_float16")
-    run = sweeps.Run("heads", settings, 1, {"steps": 5})
-    assert long_runs._as_trained(run, tmp_path) == run  # nothing is there yet
-    config = {"batch_size": 8, "precision": "mixed_bfloat16", "steps": 5, "seed": 1}
-    RunFolder(tmp_path / run.key, config)
-    found = long_runs._as_trained(run, tmp_path)
-    assert found.settings == settings.with_changes(batch_size=8)
-    assert (found.key, found.changes) == (run.key, run.changes)
 
 
 # ---- Checkpoints
@@ -123,6 +61,30 @@ def test_training_goes_on_as_if_it_had_never_stopped(tmp_path):
     assert train(again, 2) == expected
     for a, b in zip(model.get_weights(), again.get_weights(), strict=True):
         npt.assert_array_equal(a, b)
+
+
+def test_the_scale_of_a_float16_loss_goes_on(tmp_path):
+    def made():
+        model = small_model()
+        inner = keras.optimizers.SGD(0.01)
+        scaled = keras.mixed_precision.LossScaleOptimizer(inner, dynamic_growth_steps=3)
+        model.compile(scaled, "sparse_categorical_crossentropy")
+        return model, Checkpoints(tmp_path, model)
+
+    def scale(model):
+        optimizer = model.optimizer
+        return float(optimizer.dynamic_scale if KERAS_3 else optimizer.loss_scale)
+
+    model, checkpoints = made()
+    first = scale(model)
+    train(model, 1)  # four steps
+    checkpoints.save(4)
+    again, found = made()
+    assert found.restore() == 4
+    assert scale(again) == scale(model) == 2 * first
+    for one in (model, again):  # two steps more double it again
+        train(one, 1)
+        assert scale(one) == 4 * first
 
 
 def test_only_the_newest_checkpoints_are_kept(tmp_path):
@@ -215,11 +177,30 @@ def test_the_commit_is_asked_before_the_checkout_can_change(monkeypatch):
     monkeypatch.setattr(long_training, "build", build)
     monkeypatch.setattr(provenance, "describe", lambda: order.append("commit"))
     with pytest.raises(StopIteration):
-        long_training.train(None, None, None, None)
+        long_training.train(None, sweeps.Run("single", SETTINGS, 0), None, None)
     assert order == ["commit", "build"]
 
 
 # ---- Several replicas
+
+
+def test_learning_rate_of_every_kind_of_optimizer():
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([2], [0.5, 0.25])
+    legacy = [] if KERAS_3 else [keras.optimizers.legacy]
+    for kind in (keras.optimizers, *legacy):
+        for rate in (0.5, schedule):
+            optimizer = kind.SGD(rate)
+            found = tf.convert_to_tensor(long_training.learning_rate_of(optimizer))
+            assert float(found) == 0.5
+
+
+def test_fewer_steps_than_were_made_are_refused(monkeypatch, tmp_path):
+    made = types.SimpleNamespace(restore=lambda: 7)
+    monkeypatch.setattr(long_training, "build", lambda *given: (None, None, made))
+    run = sweeps.Run("single", SETTINGS.with_changes(steps=5), 0)
+    rule = "`steps` must not be less than what single-seed0 has made, 7 in all"
+    with pytest.raises(SettingError, match=rule):
+        long_training.train(Experiment(), run, RunFolder(tmp_path, {}), None)
 
 
 def several_replicas(monkeypatch, count, **settings):
@@ -239,7 +220,7 @@ def test_a_batch_that_replicas_cannot_share_is_refused(monkeypatch, tmp_path):
     run = several_replicas(monkeypatch, 3, batch_size=32)
     rule = "`batch_size` must be a multiple of the 3 replicas.*Received: batch_size=32"
     with pytest.raises(SettingError, match=rule):
-        long_training.build(Experiment(), run, RunFolder(tmp_path, {}))
+        long_training.train(Experiment(), run, RunFolder(tmp_path, {}), None)
 
 
 def test_a_smaller_last_batch_is_refused_where_replicas_share_it(monkeypatch):

@@ -76,7 +76,7 @@ def test_runs_are_found_and_compared_by_lambda(cnns):
 @pytest.mark.parametrize("coupling, expected", [(0.0, 0.06), (0.99, 0.06), (1.0, 0.02)])
 def test_learning_rates_of_cnns_are_those_of_the_papers_code(coupling, expected):
     preset = cifar10_modular.PRESETS["paper"]
-    study = cifar10_modular.CIFAR10Modular(preset, None)
+    study = cifar10_modular.CIFAR10Modular()
     settings = preset.with_changes(coupling=coupling)
     assert study.learning_rate(settings, 10) == pytest.approx(expected)
     assert study.learning_rate(settings, None) == 0.06
@@ -84,7 +84,7 @@ def test_learning_rates_of_cnns_are_those_of_the_papers_code(coupling, expected)
 
 def test_the_paper_has_ten_cnns():
     preset = cifar10_modular.PRESETS["paper"]
-    study = cifar10_modular.CIFAR10Modular(preset, None)
+    study = cifar10_modular.CIFAR10Modular()
     run = sweeps.Run(CNN, preset, 0)
     assert study.build(run).num_heads == 10
     assert not study.is_affected("small_cnn", "num_heads")
@@ -105,7 +105,7 @@ def test_the_smoke_preset_of_densenets_learns(tmp_path):
 
 def test_densenets_are_the_papers_unless_settings_say_otherwise():
     paper = cifar100_densenet.PRESETS["paper"]
-    study = cifar100_densenet.CIFAR100DenseNet(paper, None)
+    study = cifar100_densenet.CIFAR100DenseNet()
     assert study.model_changes(sweeps.Run(DENSENET, paper, 0)) == {}
     model = compiled(study, sweeps.Run(DENSENET, CIFAR_100, 0))
     assert model.num_heads == 2
@@ -115,7 +115,7 @@ def test_densenets_are_the_papers_unless_settings_say_otherwise():
 
 def test_the_rate_of_densenets_falls_after_epochs_150_and_225():
     paper = cifar100_densenet.PRESETS["paper"]
-    rate = cifar100_densenet.CIFAR100DenseNet(paper, None).learning_rate(paper, 16)
+    rate = cifar100_densenet.CIFAR100DenseNet().learning_rate(paper, 16)
     epoch = 782
     found = [
         float(rate(step))

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import numpy.testing as npt
@@ -232,7 +231,7 @@ def test_paper_preset_holds_the_published_settings():
     assert (paper.cluster, paper.hidden, paper.num_experts) == (4096, 4096, 5)
     assert (paper.num_heads, paper.head_hidden, paper.head_experts) == (2, 3000, 3)
     assert (paper.learning_rate, paper.decay_rate) == (0.005, 0.95)
-    experiment = youtube8m_dbof.YouTube8M(paper.with_changes(data_dir="x"), Path("y"))
+    experiment = youtube8m_dbof.YouTube8M()
     small = paper.with_changes(num_classes=3, feature_sizes=(2, 1), cluster=4, hidden=4)
     run = sweeps.Run("dbof", small, 0)
     model = experiment.build(run)
