@@ -134,6 +134,7 @@ class Session:
         for run, folder in found:
             if folder.result() is None:
                 self.console.print(f"{run.key} is not finished, and left out.")
+        self._check_seeds(finished)
         write_report(self.experiment, finished, self.path, self.console)
         self.console.print(f"All files are in {self.path}/", soft_wrap=True)
 
@@ -194,11 +195,28 @@ class Session:
         found = [run_analyses.Analysed(run, self.folder(run)) for run in self.runs]
         if not any(one.data or one.result for one in found):
             raise self._nothing("trained run")
+        self._check_seeds((one.run, one.folder) for one in found if one.result)
         path = self.path / ANALYSES
         path.mkdir(exist_ok=True)
         self.experiment.draw_analyses(path, found)
         if any(path.iterdir()):
             self.console.print(f"Comparisons are in {path}/", soft_wrap=True)
+
+    def _check_seeds(self, finished):
+        """Raises `SettingError` where runs to be averaged differ by more than seeds."""
+        first = {}
+        for run, folder in finished:
+            config = {**self.experiment.config(run), "seed": None}
+            config["steps"] = folder.result()["step"]
+            key, known = first.setdefault(run.method, (run.key, config))
+            differing = [name for name in known if known[name] != config[name]]
+            if differing:
+                rule = (
+                    "hold runs that differ by their seeds alone, to be averaged, but "
+                    f"{key} and {run.key} differ in {', '.join(differing)}: choose by "
+                    "--models, --seeds and --sweep"
+                )
+                raise SettingError("workdir", rule, self.path)
 
     def _restored(self, run):
         """`long_training.restored` of the state that counts."""

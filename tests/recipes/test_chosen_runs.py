@@ -105,6 +105,21 @@ def test_nothing_trained_is_nothing_to_analyse(tmp_path, monkeypatch):
         session.analyse()
 
 
+def test_seeds_of_other_settings_are_not_averaged(tmp_path):
+    study = Experiment()
+    other = SETTINGS.with_changes(batch_size=8)
+    runs = [
+        sweeps.Run("heads", one, seed) for seed, one in enumerate([SETTINGS, other])
+    ]
+    session = long_runs.Session(study, runs, tmp_path)
+    for run, steps in zip(runs, (5, 7), strict=True):
+        RunFolder(tmp_path / run.key, study.config(run)).finish({"step": steps})
+    rule = "heads-seed0 and heads-seed1 differ in steps, batch_size: choose by --models"
+    with pytest.raises(SettingError, match=rule):
+        session.report()
+    session._check_seeds([(runs[0], session.folder(runs[0]))])
+
+
 def test_places_on_this_machine(monkeypatch):
     given = {"workdir": types.SimpleNamespace(value="")}
     monkeypatch.setattr(common.flags, "FLAGS", given)
