@@ -104,11 +104,13 @@ def read_sheets(folder, part, image_set):
     integers in the same order, sheet after sheet.
     """
     pattern = re.compile(rf"{part}_\d+")
-    sheets = sorted(
+    sheets = [
         path
         for path in Path(folder).glob(f"{part}_*")
         if path.suffix in _SHEET_SUFFIXES and pattern.fullmatch(path.stem)
-    )
+    ]
+    # By number: as a text, 10 would come before 2.
+    sheets.sort(key=lambda path: (int(path.stem.rpartition("_")[2]), path))
     if not sheets:
         return None
     path = Path(folder) / f"{part}_labels.npy"

@@ -16,6 +16,7 @@ Workers of `tf.distribute` read their own shares:
 """
 
 import dataclasses
+import os
 
 import tensorflow as tf
 
@@ -179,6 +180,8 @@ def load(
     bad = None
     if skip_bad_records:
         bad = BadRecords() if bad_records is None else bad_records
+    if data_dir is not None:
+        data_dir = os.path.expanduser(str(data_dir))
     found = _find(split, data_dir, source, files, image_list, class_names)
     images = _source(
         *(found, split, data_dir, files, tfds_name, image_list, class_names),
@@ -247,7 +250,7 @@ def _find(split, data_dir, source, files, image_list, class_names):
     if not found:
         raise FileNotFoundError(
             f"`data_dir` must hold shards such as {split}-00000-of-00128, or a folder "
-            f" {' or '.join(imagenet_folders.FOLDERS[split])} of images. "
+            f"{' or '.join(imagenet_folders.FOLDERS[split])} of images. "
             f"Received: data_dir={str(data_dir)!r}"
         )
     return found[0]  # shards may lie in a folder of the split's name

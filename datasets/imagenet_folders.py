@@ -11,6 +11,7 @@ models of ILSVRC 2012 have them. `list_images` knows
 
 import csv
 import dataclasses
+import os
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -57,7 +58,7 @@ def split_folder(split, data_dir):
 def list_images(
     split, data_dir, num_classes, *, class_names=None, image_list=None, label_offset=0
 ):
-    """The `Images` of a split, sorted by name.
+    """The `Images` of a split: sorted by name, or in the order of a list.
 
     Args:
         split: `"train"` or `"validation"`.
@@ -137,7 +138,7 @@ def _entries(folder):
             images.append(name)
         elif tf.io.gfile.isdir(_join(folder, name)):
             folders.append(name)
-        elif name not in LISTS:
+        elif name not in (*LISTS, _DEVKIT_CLASSES):
             raise ValueError(
                 f"`data_dir` must hold images ({', '.join(SUFFIXES)}) and folders of "
                 f"them. Received: {_join(folder, name)}"
@@ -146,8 +147,8 @@ def _entries(folder):
 
 
 def _class_names(names, num_classes):
-    if isinstance(names, str):
-        path = names
+    if isinstance(names, (str, os.PathLike)):
+        path = os.fspath(names)
         lines = _lines(path)
         names = [line.split()[0] for line in lines]
     names = list(names)

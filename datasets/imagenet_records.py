@@ -70,26 +70,29 @@ def find_shards(split, data_dir, files=None):
     Raises:
         FileNotFoundError: a file that was named, or one of a numbered set, is missing.
     """
-    folder = "" if data_dir is None else str(data_dir).rstrip("/\\") + "/"
     if files is not None:
-        files = [files] if isinstance(files, str) else [str(one) for one in files]
-        found = shard_files.expand([folder + one for one in files])
-        shard_files.check_exist(found)
-        return found
+        return shard_files.named(files, data_dir)
+    folder = shard_files.prefix(data_dir)
     if not shard_files.can_list(folder):
         raise ValueError(
             "`files` must be given over http, where no folder can be listed. "
             f"Received: data_dir={data_dir!r}"
         )
     for pattern in PATTERNS:
-        if found := shard_files.expand(folder + pattern.format(split=split)):
+        pattern = shard_files.literal(folder) + pattern.format(split=split)
+        if found := shard_files.expand(pattern):
             check_all_there(found)
             return found
     return []
 
 
 def check_all_there(paths):
-    """Raises `FileNotFoundError` where names say "of 128" and one is missing."""
+    """Refuses files that are not one set, where names say "of 128".
+
+    Raises:
+        FileNotFoundError: one is missing.
+        ValueError: there is more than one set, each with all images.
+    """
     sets = {}
     for path in paths:
         if parts := _NUMBERED.fullmatch(path):
@@ -104,6 +107,12 @@ def check_all_there(paths):
                 f"name those to read. Received: {len(missing)} that are missing, the "
                 f"first {first}"
             )
+    if len(sets) > 1:
+        said = ", ".join(f"{start}-*-of-{count}{end}" for start, count, end in sets)
+        raise ValueError(
+            "`data_dir` must hold one set of shards, or `files` name those to read. "
+            f"Received: {said}"
+        )
 
 
 def tfds_shards(name, split, data_dir, num_classes):

@@ -159,6 +159,9 @@ def load(
         source = kinetics_sources.SyntheticSource(count, num_classes, split, seconds)
     elif paths := _shards(split, data_dir, annotations, files):
         record_errors.remember(paths)
+        if class_names is not None:
+            names = kinetics_files.read_names(class_names)
+            kinetics_records.check_names(paths, names)
         source = kinetics_sources.RecordSource(paths, num_classes, frame_rate)
     else:
         listing = kinetics_files.list_videos(

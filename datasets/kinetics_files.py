@@ -3,6 +3,7 @@
 import collections
 import csv
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,7 @@ def list_videos(
             f"{where}, which has none"
         )
     names = _class_names(class_names, known, num_classes, where)
-    numbers = names and {_plain(name): place for place, name in enumerate(names)}
+    numbers = names and {plain(name): place for place, name in enumerate(names)}
     labels = [_label(row, numbers, num_classes) for row in rows]
     there = [place for place, row in enumerate(rows) if row.path is not None]
     if not there:
@@ -140,7 +141,8 @@ def _read_table(split, path, folder):
         rows = [_simple_row(values, base) for _, values in own]
     else:
         rows = _official_rows(own, split, path, folder or path.parent)
-    return rows, sorted({values["label"] for _, values in lines}), str(path)
+    known = {values["label"] for _, values in lines}
+    return rows, sorted(known, key=plain), str(path)  # as folders are sorted
 
 
 def _simple_row(values, base):
@@ -170,7 +172,7 @@ def _official_rows(lines, split, path, folder):
 def _by_stem(folder, stems):
     """{stem: path} of the files below a folder with one of these stems."""
     found = {}
-    for path in sorted(folder.rglob("*")):
+    for path in _below(folder):
         if path.suffix.lower() in SUFFIXES and path.stem in stems:
             if path.stem in found:
                 raise ValueError(
@@ -179,6 +181,12 @@ def _by_stem(folder, stems):
                 )
             found[path.stem] = str(path)
     return found
+
+
+def _below(folder):
+    """Files below a folder, sorted; links to folders are followed."""
+    walk = os.walk(folder, followlinks=True)
+    return sorted(Path(top, name) for top, _, names in walk for name in names)
 
 
 # ---- Folders of classes
@@ -202,12 +210,13 @@ def _read_folders(split, folder):
             f"data_dir={str(folder)!r}, which holds none of these"
         )
     classes = sorted(
-        path for path in top.iterdir() if path.is_dir() and path.name[0] != "."
+        (path for path in top.iterdir() if path.is_dir() and path.name[0] != "."),
+        key=lambda path: plain(path.name),
     )
     rows = [
         _Row(str(path), one.name, str(path))
         for one in classes
-        for path in sorted(one.rglob("*"))
+        for path in _below(one)
         if path.suffix.lower() in SUFFIXES
     ]
     return rows, [one.name for one in classes], str(top)
@@ -216,24 +225,34 @@ def _read_folders(split, folder):
 # ---- Classes
 
 
+def read_names(given):
+    """List of the names of classes; `class_names` of `kinetics.load`.
+
+    Raises:
+        FileNotFoundError: no such file.
+    """
+    if not isinstance(given, (str, Path)):
+        return list(given)
+    path = Path(given).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(
+            "`class_names` must be a list of names, or a text file that exists. "
+            f"Received: class_names={str(given)!r}"
+        )
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [line.strip() for line in lines if line.strip()]
+
+
 def _class_names(given, known, num_classes, where):
     """List of the classes' names, or None where labels are numbers."""
     if given is None:
         if all(label.isdecimal() for label in known):
             return None
         source, names = where, known
-    elif isinstance(given, (str, Path)):
-        source, path = f"{given}", Path(given).expanduser()
-        if not path.is_file():
-            raise FileNotFoundError(
-                "`class_names` must be a list of names, or a text file that exists. "
-                f"Received: class_names={source!r}"
-            )
-        lines = path.read_text(encoding="utf-8").splitlines()
-        names = [line.strip() for line in lines if line.strip()]
     else:
-        source, names = "`class_names`", list(given)
-    twice = [n for n, c in collections.Counter(map(_plain, names)).items() if c > 1]
+        is_path = isinstance(given, (str, Path))
+        source, names = f"{given}" if is_path else "`class_names`", read_names(given)
+    twice = [n for n, c in collections.Counter(map(plain, names)).items() if c > 1]
     if twice:
         raise ValueError(f"{source} must name each class once. Received: {twice}")
     if len(names) != num_classes:
@@ -254,15 +273,15 @@ def _label(row, numbers, num_classes):
                 f"Received: {number} for {row.shown}"
             )
         return number
-    if _plain(row.label) not in numbers:
+    if plain(row.label) not in numbers:
         raise ValueError(
             f"Labels must be one of the {len(numbers)} `class_names`, such as "
             f"{next(iter(numbers))!r}. Received: {row.label!r} for {row.shown}"
         )
-    return numbers[_plain(row.label)]
+    return numbers[plain(row.label)]
 
 
-def _plain(name):
+def plain(name):
     """A class's name; folders have it with underscores in place of spaces."""
     return name.replace("_", " ").strip()
 

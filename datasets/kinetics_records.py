@@ -12,7 +12,6 @@ where its records start, so that nobody has to look.
 import concurrent.futures
 import io
 import json
-import os
 import re
 
 import numpy as np
@@ -23,10 +22,10 @@ from google.protobuf.message import DecodeError
 # one reads from any place, here or far away, and verifies the checksums.
 from tensorflow.python.lib.io.tf_record import tf_record_random_reader
 
-from datasets import tfrecord_framing
-from datasets.kinetics_files import SPLIT_NAMES
+from datasets import shard_files, tfrecord_framing
+from datasets.kinetics_files import SPLIT_NAMES, plain
 from datasets.record_errors import RecordError, damage
-from datasets.shard_files import base_name, expand
+from datasets.shard_files import base_name
 
 LABEL, CLASS_NAME = "clip/label/index", "clip/label/string"
 NAME, FRAMES, TIMES = "clip/media_id", "image/encoded", "image/timestamp"
@@ -81,25 +80,14 @@ def list_shards(split, data_dir, files=None):
         List of str, empty where there is none.
 
     Raises:
-        FileNotFoundError: a file that was asked for, or shards of a whole are missing.
+        FileNotFoundError: a file that was named, or one of a numbered set, is missing.
     """
-    folder = ""
-    if data_dir is not None:
-        folder = os.path.expanduser(str(data_dir)).rstrip("/\\") + "/"
-    if files is None:
-        patterns = [f"{folder}{name}*{SUFFIX}*" for name in SPLIT_NAMES[split]]
-        ends = re.compile(rf"\{SUFFIX}(-\d+-of-\d+)?$")
-        found = [path for path in expand(patterns) if ends.search(path)]
-    else:
-        files = [files] if isinstance(files, str) else [str(one) for one in files]
-        found = expand([folder + one for one in files])
-        missing = [path for path in found if not tf.io.gfile.exists(path)]
-        if missing or not found:
-            raise FileNotFoundError(
-                f"`files` must exist. Received: files={files!r}, where "
-                f"{missing[0] if missing else 'no file'} is"
-                f"{' not' if missing else ''} there"
-            )
+    if files is not None:
+        return shard_files.named(files, data_dir)  # a part of a set may be meant
+    folder = shard_files.literal(shard_files.prefix(data_dir))
+    patterns = [f"{folder}{name}*{SUFFIX}*" for name in SPLIT_NAMES[split]]
+    ends = re.compile(rf"\{SUFFIX}(-\d+-of-\d+)?$")
+    found = [path for path in shard_files.expand(patterns) if ends.search(path)]
     _check_complete(found)
     return found
 
@@ -130,15 +118,36 @@ def check_classes(paths, num_classes):
     Raises:
         ValueError
     """
+    for path, names in _lists_of_classes(paths):
+        if len(names) != num_classes:
+            raise ValueError(
+                "`num_classes` must be the number of classes. Received: "
+                f"num_classes={num_classes}, {len(names)} in {path}"
+            )
+
+
+def check_names(paths, class_names):
+    """Refuses shards beside whose `CLASSES` has other names, or in another order.
+
+    Raises:
+        ValueError
+    """
+    for path, names in _lists_of_classes(paths):
+        if list(map(plain, names)) != list(map(plain, class_names)):
+            raise ValueError(
+                "`class_names` must be those of the records, whose labels are numbers. "
+                f"Received: others than in {path}"
+            )
+
+
+def _lists_of_classes(paths):
+    """List of (path, names) of the lists of classes beside shards."""
+    found = []
     for folder in sorted({path.removesuffix(base_name(path)) for path in paths}):
         if tf.io.gfile.exists(folder + CLASSES):
             with tf.io.gfile.GFile(folder + CLASSES) as file:
-                count = len(file.read().splitlines())
-            if count != num_classes:
-                raise ValueError(
-                    "`num_classes` must be the number of classes. Received: "
-                    f"num_classes={num_classes}, {count} in {folder + CLASSES}"
-                )
+                found.append((folder + CLASSES, file.read().splitlines()))
+    return found
 
 
 class Record:

@@ -71,6 +71,11 @@ class RecordSource:
         kinetics_records.check_classes(paths, num_classes)
         self._paths, self._num_classes = paths, num_classes
         self._frame_rate, self._index = frame_rate, kinetics_records.index(paths)
+        if not len(self._index):
+            raise ValueError(
+                f"`files` must hold records. Received: {len(paths)} without any, such "
+                f"as {paths[0]}"
+            )
 
     def __len__(self):
         return len(self._index)

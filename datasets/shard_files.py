@@ -1,5 +1,6 @@
 """Which files: globs, ranges of names, file systems far away, the paper's split."""
 
+import os
 import re
 
 import tensorflow as tf
@@ -11,6 +12,47 @@ _EXTRA = ("http://", "https://", "s3://")
 _UNLISTABLE = ("http://", "https://")
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def prefix(data_dir):
+    """What stands before the names of files in a folder; "" for None.
+
+    `~` is taken for the home folder.
+    """
+    if data_dir is None:
+        return ""
+    return os.path.expanduser(str(data_dir)).rstrip("/\\") + "/"
+
+
+def literal(path):
+    """The glob that matches a path alone, whichever characters it has."""
+    return re.sub(r"([*?\[])", r"[\1]", path)
+
+
+def named(files, data_dir):
+    """Paths of the files that a user names, sorted by name, each once.
+
+    Args:
+        files: path, glob, range or list of such, below `data_dir` if that is given.
+        data_dir: folder, URL or None.
+
+    Returns:
+        List of str.
+
+    Raises:
+        FileNotFoundError: one of them matches nothing, or is not there.
+    """
+    files = [files] if isinstance(files, (str, os.PathLike)) else files
+    folder = prefix(data_dir)
+    patterns = [literal(folder) + os.path.expanduser(str(one)) for one in files]
+    for pattern in patterns:
+        if not expand(pattern):
+            raise FileNotFoundError(
+                f"`files` must exist. Received: {pattern!r}, where no file matches"
+            )
+    found = expand(patterns)
+    check_exist(found)
+    return found
 
 
 def expand(patterns):

@@ -206,7 +206,8 @@ def list_files(split, data_dir=None, *, files=None, level="frame"):
             train = _find("train", data_dir, files, level)
             names = [shard_files.base_name(path) for path in train]
             train = [p for p, n in zip(train, names) if not n.startswith("validate")]
-            found = train + found
+            # Without a training shard it would be a part of validate alone.
+            found = train + found if train else []
     else:
         found = _find(split, data_dir, files, level)
     if not found:
@@ -220,12 +221,9 @@ def list_files(split, data_dir=None, *, files=None, level="frame"):
 
 
 def _find(split, data_dir, files, level):
-    folder = "" if data_dir is None else str(data_dir).rstrip("/\\") + "/"
     if files is not None:
-        files = [files] if isinstance(files, str) else [str(one) for one in files]
-        found = shard_files.expand([folder + one for one in files])
-        shard_files.check_exist(found)
-        return found
+        return shard_files.named(files, data_dir)
+    folder = shard_files.prefix(data_dir)
     shard_files.register_file_system(folder)
     if not shard_files.can_list(folder):
         raise ValueError(
@@ -237,7 +235,8 @@ def _find(split, data_dir, files, level):
             f"`data_dir` must be a folder that exists. Received: data_dir={data_dir!r}"
         )
     for below in _FOLDERS[level]:
-        pattern = f"{folder}{below.format(split=split)}{split}*.tfrecord"
+        place = shard_files.literal(folder) + below.format(split=split)
+        pattern = f"{place}{split}*.tfrecord"
         if found := shard_files.expand(pattern):
             return found
     return []

@@ -105,6 +105,7 @@ def rated_crossentropy(labels, predictions):
     Returns:
         `[batch]`, in nats, the mean over the rated classes; 0 without any.
     """
+    predictions = tf.cast(predictions, tf.float32)  # in half precision 1 - 1e-7 is 1
     labels = tf.cast(labels, predictions.dtype)
     rated = labels >= 0.0
     target = tf.where(rated, labels, 0.0)

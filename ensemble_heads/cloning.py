@@ -5,7 +5,7 @@ import zlib
 
 from ensemble_heads import keras_api
 from ensemble_heads.graph import clone_layer, config_of, read
-from ensemble_heads.keras_api import keras
+from ensemble_heads.keras_api import KERAS_3, keras
 from ensemble_heads.tracing import sizes_in
 
 
@@ -74,8 +74,33 @@ def faithful_copy(model):
     for original, new in pairs:
         _copy_statistics(original, new)
         if getattr(new, "weights", None):
-            new.set_weights(original.get_weights())
+            copy_state(original, new)
     return copy
+
+
+def copy_state(layer, new):
+    """Gives a clone the weights of the original, and what is derived from them."""
+    pairs = zip(_with_sublayers(layer), _with_sublayers(new), strict=True)
+    for old_part, new_part in pairs:
+        # Layer by layer: Keras 2's `get_weights` sorts by what is frozen, which a
+        # clone's sublayers need not be.
+        for value, variable in zip(
+            _own_variables(old_part), _own_variables(new_part), strict=True
+        ):
+            variable.assign(value)
+        # Normalization computes with constants that it derives from its weights.
+        if hasattr(new_part, "finalize_state") and new_part.weights:
+            new_part.finalize_state()
+
+
+def _with_sublayers(layer):
+    return list(layer._flatten_layers(recursive=True, include_self=True))
+
+
+def _own_variables(layer):
+    if KERAS_3:
+        return layer._trainable_variables + layer._non_trainable_variables
+    return layer._trainable_weights + layer._non_trainable_weights
 
 
 class Copy:

@@ -9,13 +9,14 @@ import dataclasses
 import tensorflow as tf
 
 from ensemble_heads import graph as graphs
+from ensemble_heads.cloning import copy_state
 from ensemble_heads.folding_plan import (
     FoldingPlan,
     UnfoldedBatchNorm,
     batch_norms_in,
     unfolded_in,
 )
-from ensemble_heads.keras_api import KERAS_3, keras
+from ensemble_heads.keras_api import keras
 from ensemble_heads.multi_head_model import MultiHeadModel
 from ensemble_heads.multi_head_wrapper import MultiHeadWrapper
 
@@ -115,7 +116,7 @@ def _fold_multi_head(model):
         name=model.name,
     )
     for key, layer in ensemblers.items():
-        _copy_state(layer, copies[key])
+        copy_state(layer, copies[key])
     return folded
 
 
@@ -142,7 +143,7 @@ def _build(plan):
         if id(layer) in plan.weights:
             new.set_weights(plan.weights[id(layer)].arrays())
         else:
-            _copy_state(layer, new)
+            copy_state(layer, new)
     return folded
 
 
@@ -186,28 +187,3 @@ def _without_norms(graph, folded):
         identity = keras.layers.Activation("linear", name=name, dtype=policy)
         nodes.append(graphs.Node(identity, name, (source,), {}, node.outputs))
     return dataclasses.replace(graph, nodes=nodes)
-
-
-def _copy_state(layer, new):
-    """Gives a clone the weights of the original, and what is derived from them."""
-    pairs = zip(_with_sublayers(layer), _with_sublayers(new), strict=True)
-    for old_part, new_part in pairs:
-        # Layer by layer: `get_weights` sorts by what is frozen, which a clone's
-        # sublayers need not be.
-        for value, variable in zip(
-            _own_variables(old_part), _own_variables(new_part), strict=True
-        ):
-            variable.assign(value)
-        # Normalization computes with constants that it derives from its weights.
-        if hasattr(new_part, "finalize_state") and new_part.weights:
-            new_part.finalize_state()
-
-
-def _with_sublayers(layer):
-    return list(layer._flatten_layers(recursive=True, include_self=True))
-
-
-def _own_variables(layer):
-    if KERAS_3:
-        return layer._trainable_variables + layer._non_trainable_variables
-    return layer._trainable_weights + layer._non_trainable_weights

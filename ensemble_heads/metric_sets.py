@@ -119,8 +119,10 @@ class MetricSet:
                     continue
                 prefix = "" if head is None or once else f"head_{head}_"
                 prefix += output_prefix
-                name = self._free_name(prefix, _own_name(identifier), weighted)
-                metric = _make(identifier, name if prefix else None)
+                own = _own_name(identifier)
+                name = self._free_name(prefix, own, weighted)
+                # Keras 3 finds results by the names of the objects.
+                metric = _make(identifier, None if name == own else name)
                 self.entries.append(_Entry(metric, name, output, head, weighted))
 
     def _free_name(self, prefix, own, weighted):

@@ -178,8 +178,8 @@ class MultiHeadModel(EnsembleTrainer, keras.Model):
                 all, under an ensembler with weights, which were trained for all of
                 them together.
         """
-        indices = [indices] if isinstance(indices, int) else list(indices)
-        indices = self._check_indices(indices)
+        is_one = isinstance(indices, numbers.Integral)
+        indices = self._check_indices([indices] if is_one else list(indices))
         if not indices or len(set(indices)) < len(indices):
             raise ValueError(
                 "`indices` must name at least one head, and each only once. "

@@ -157,6 +157,9 @@ class MultiHeadWrapper(keras.layers.Layer):
             return self
         heads = self.layout.heads
         layout = lay_out(execution, self.num_heads, heads.__getitem__)
+        if layout.execution == self.execution:
+            self.layout.choice = layout.choice
+            return self
         return self.from_layout(layout, self.links, name=self.name)
 
     def with_devices(self, devices):

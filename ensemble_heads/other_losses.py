@@ -3,7 +3,10 @@
 import tensorflow as tf
 
 from ensemble_heads.base_loss import BaseLoss
-from ensemble_heads.target_shapes import match_dense
+from ensemble_heads.target_shapes import match_dense, match_sparse
+
+# Keras 3's losses on class numbers that are no cross entropies.
+_ON_CLASS_NUMBERS = ("CategoricalGeneralizedCrossEntropy",)
 
 
 class OtherLoss(BaseLoss):
@@ -57,6 +60,8 @@ class OtherLoss(BaseLoss):
             )
 
     def match(self, target, prediction):
+        if self.by_example and type(self._loss).__name__ in _ON_CLASS_NUMBERS:
+            return match_sparse(self.name, target, prediction)
         # A user's own function may take targets of any shape; Keras' losses would
         # broadcast a shape that does not fit without a word.
         return match_dense(self.name, target, prediction, check=self.by_example)

@@ -21,6 +21,8 @@ class Outputs:
             structure: one leaf, or a flat list, tuple or dict of leaves.
             names: list of str, one per leaf; a dict brings its own.
         """
+        if isinstance(structure, (list, tuple)) and len(structure) == 1:
+            (structure,) = structure  # a call gives it bare, on both lines
         if isinstance(structure, dict):
             names = sorted(structure)
         self.kind = type(structure) if isinstance(structure, (list, tuple)) else None

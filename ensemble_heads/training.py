@@ -212,8 +212,7 @@ class EnsembleTrainer:
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
-        if hasattr(self.optimizer, "build"):
-            self.optimizer.build(self.trainable_variables)
+        self._build_optimizer()
 
     def _layer_metrics(self):
         # Keras 3 brings a loss tracker of its own, which its own step would use.
@@ -278,9 +277,14 @@ class EnsembleTrainer:
         variables = self.trainable_variables
         with self.distribute_strategy.scope():
             # A branch of the step is no place for the optimizer to make variables.
-            if hasattr(self.optimizer, "build"):
-                self.optimizer.build(variables)
+            self._build_optimizer()
             return GradientAccumulator(count, variables, self.devices or ())
+
+    def _build_optimizer(self):
+        # Built twice, Keras 3's loss scaling would have its variables twice.
+        built = KERAS_3 and self.optimizer.built
+        if hasattr(self.optimizer, "build") and not built:
+            self.optimizer.build(self.trainable_variables)
 
     def _scaled(self, loss):
         """The loss by the loss scale of mixed precision."""
@@ -320,7 +324,10 @@ class EnsembleTrainer:
             return
         outputs = self.outputs_like
         shapes = self.wrapper.layout.head_shapes
-        targets = outputs.flatten(y, "y") if len(outputs) > 1 else [y]
+        # A list of one is that of the outputs; a longer one may be the targets.
+        listed = isinstance(y, (list, tuple)) and len(y) == 1
+        several = len(outputs) > 1 or listed
+        targets = outputs.flatten(y, "y") if several else [y]
         for base, shape, target, name in zip(
             self._plan.base_losses, shapes, targets, outputs.names, strict=True
         ):

@@ -12,6 +12,7 @@ import numpy as np
 
 from ensemble_heads import axes as ax
 from ensemble_heads import probing
+from ensemble_heads.cloning import copy_state
 
 
 def copy_all(graph, copy):
@@ -19,7 +20,7 @@ def copy_all(graph, copy):
     layers = {id(node.layer): node.layer for node in graph.nodes}
     for layer_id, new in copy.layers.items():
         if getattr(new, "weights", None):
-            new.set_weights(layers[layer_id].get_weights())
+            copy_state(layers[layer_id], new)
 
 
 def copy_kept(graph, copy, traced, sizes):

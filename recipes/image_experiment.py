@@ -32,17 +32,19 @@ class ImageExperiment(ClassificationExperiment):
 
     Attributes:
         image_set: `image_sets.ImageSet`, where all runs have one.
+        pixels: str, as for `image_sets.load`.
         augment: bool.
     """
 
     analyses = True
     image_set = None
+    pixels = "standardised"
     augment = False
     reads_shares = True
 
     def images(self, settings):
-        """(`image_sets.ImageSet`, its "pixels" as for `image_sets.load`, augment)."""
-        return self.image_set, "standardised", self.augment
+        """(image_set, pixels, augment) of a run with these settings."""
+        return self.image_set, self.pixels, self.augment
 
     def prepare_data(self, run):
         self.evaluation_examples(run)  # which may download

@@ -64,6 +64,8 @@ class Config(EnsembleSettings):
         self.require_at_least(1, *positive, "num_experts", "num_heads", "head_hidden")
         self.require_at_least(1, "head_experts", "decay_examples", "top_k")
         self.require_at_least(0, "synthetic_videos", "shuffle_buffer")
+        enough = self.synthetic_videos == 0 or self.synthetic_videos >= 8
+        self.require("synthetic_videos", enough, "be 0 or at least 8")
         self.require("learning_rate", self.learning_rate > 0, "be above 0")
         self.require("decay_rate", 0 < self.decay_rate <= 1, "be in (0, 1]")
         fits = self.clip_norm is None or self.clip_norm > 0

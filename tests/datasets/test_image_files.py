@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from datasets import cifar, fashion_mnist, image_batches, image_sets
+from datasets import cifar, fashion_mnist, image_batches, image_files, image_sets
 from ensemble_heads.keras_api import keras
 from tests.small_image_sets import assert_reads, both_parts, small
 
@@ -194,6 +194,16 @@ def test_sheets_of_tiles(tmp_path, suffix):
     parts = both_parts(COLOURS)
     write_sheets(tmp_path, parts, suffix)
     assert_reads(COLOURS, tmp_path, parts)
+
+
+def test_sheets_come_in_the_order_of_their_numbers(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    for number in range(12):
+        tile = np.full((32, 32, 3), number, np.uint8)
+        image.fromarray(tile).save(tmp_path / f"train_{number}.png")
+    np.save(tmp_path / "train_labels.npy", np.arange(12))
+    found = image_files.read_sheets(tmp_path, "train", COLOURS)
+    np.testing.assert_array_equal(found.images[:, 0, 0, 0], found.labels)
 
 
 def test_bad_sheets_are_named(tmp_path):

@@ -3,6 +3,7 @@
 import logging
 import re
 import threading
+from pathlib import Path
 
 import pytest
 import tensorflow as tf
@@ -270,6 +271,11 @@ def test_missing_shards_and_folders(tmp_path):
     with pytest.raises(ValueError, match="`data_dir` or `files` must say where"):
         drain(None)
     paths = write_shards(tmp_path)
+    other = tmp_path / "train-00000-of-00001"
+    other.write_bytes(Path(paths[0]).read_bytes())
+    with pytest.raises(ValueError, match="one set of shards.*-of-00001, .*-of-00003"):
+        drain(tmp_path)
+    other.unlink()
     with pytest.raises(FileNotFoundError, match="of 'validation'|validation-00000"):
         drain(tmp_path, "validation")
     tf.io.gfile.remove(paths[1])

@@ -78,12 +78,18 @@ def test_a_list_may_lie_elsewhere_and_choose_images(flat, tmp_path_factory):
     assert np.abs(images[0].numpy()[3:5, 3:5].mean((0, 1)) - centre).max() < 0.4
 
 
+def test_the_development_kit_may_lie_beside_the_images(flat):
+    write_list(flat / "val", "ILSVRC2012_validation_ground_truth.txt")
+    assert labels_of("validation", flat) == LABELS
+
+
 def test_synsets_are_numbered_by_class_names_if_given(flat):
     names = flat / "LOC_synset_mapping.txt"
     names.write_text("".join(f"{one} a name, another\n" for one in CLASSES[::-1]))
     write_list(flat, "imagenet_2012_validation_synset_labels.txt")
-    found = labels_of("validation", flat, class_names=str(names))
-    assert found == [2 - label for label in LABELS]
+    for given in (names, str(names)):
+        found = labels_of("validation", flat, class_names=given)
+        assert found == [2 - label for label in LABELS]
 
 
 @pytest.mark.parametrize(

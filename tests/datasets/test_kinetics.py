@@ -210,6 +210,25 @@ def test_names_of_classes_from_a_file_and_with_underscores(folder, tmp_path):
     assert labels.numpy().tolist() == np.repeat([2, 1, 0], VIDEOS).tolist()
 
 
+def test_labels_are_the_same_whether_names_have_spaces_or_underscores(tmp_path):
+    for split, second in (("train", "cat_2"), ("validate", "cat 2")):
+        for number, name in enumerate(("cat1", second)):
+            path = tmp_path / split / name / f"{number}.mkv"
+            path.parent.mkdir(parents=True)
+            small_videos.write(path, 6)
+        ((_, labels, ids),) = load(tmp_path, split, num_classes=2, batch_size=2)
+        found = dict(zip(ids.numpy().tolist(), labels.numpy().tolist()))
+        assert found == {b"0": 1, b"1": 0}, split  # "cat 2" stands before "cat1"
+
+
+def test_videos_behind_links(folder, tmp_path):
+    for one in (folder / "val").iterdir():
+        link = tmp_path / "val" / one.name / "disk"
+        link.parent.mkdir(parents=True)
+        link.symlink_to(one)
+    assert_same(load(tmp_path), list(load(folder)))
+
+
 # ---- Made up, and real
 
 

@@ -313,5 +313,9 @@ def test_shards_and_classes_that_do_not_fit(records):
         load(records, num_classes=3)
     with pytest.raises(FileNotFoundError, match="`files` must exist.*no file"):
         load(records, files="other*")
+    names = (records / "classes.txt").read_text().splitlines()
+    with pytest.raises(ValueError, match="`class_names` must be those of the records"):
+        load(records, class_names=names[::-1])
+    load(records, class_names=[name.replace(" ", "_") for name in names])
     with pytest.raises(FileNotFoundError, match="`files` must exist.*a.tfrecord"):
         load(records, files="a.tfrecord")

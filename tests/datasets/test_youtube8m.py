@@ -268,6 +268,9 @@ def test_a_model_learns_segments_with_the_loss_over_rated_classes(tmp_path):
     expected = [-terms[i][rated[i]].mean() for i in range(4)]
     losses = youtube8m.rated_crossentropy(labels, tf.constant(predicted))
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    sure = tf.constant([[1.0, 0.0]], "bfloat16")
+    none = youtube8m.rated_crossentropy(tf.constant([[1.0, 0.0]]), sure)
+    np.testing.assert_allclose(none, [0.0], atol=1e-6)
     before = model.evaluate(dataset, verbose=0)
     assert before == pytest.approx(np.mean(expected), rel=1e-4)
     model.fit(dataset, epochs=20, verbose=0)

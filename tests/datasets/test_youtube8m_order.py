@@ -149,6 +149,9 @@ def test_the_papers_split(shards, tmp_path):
     assert by_hand == youtube8m.list_files("paper_eval", fewer)
     both = youtube8m.list_files("paper_train", files=str(fewer / "*.tfrecord"))
     assert sorted(both) == sorted(youtube8m.list_files("paper_train", fewer))
+    (fewer / "train0000.tfrecord").unlink()
+    with pytest.raises(FileNotFoundError, match="must hold shards of 'paper_train'"):
+        youtube8m.list_files("paper_train", fewer)  # not nine tenths of validate
 
 
 @pytest.mark.parametrize(
