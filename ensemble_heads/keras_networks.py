@@ -3,6 +3,8 @@
 These are private parts of Keras, so that they are reached in this file only.
 """
 
+import contextlib
+
 import tensorflow as tf
 
 from ensemble_heads.keras_api import KERAS_3, keras
@@ -84,6 +86,24 @@ def not_functional(model):
         "`model` must be a functional keras.Model. "
         f"Received: {type(model).__name__}: {model!r}"
     )
+
+
+def is_handed_training(layer):
+    """Whether Keras 3 hands `training` on to a layer, or to what is inside of it."""
+    return "training" in getattr(layer, "_call_context_args", ())
+
+
+@contextlib.contextmanager
+def one_call(network):
+    """Lets layers that are called meanwhile be inside of one call, on Keras 3.
+
+    Otherwise a layer that is called twice loses the losses of its first call.
+    """
+    network._get_call_context()
+    try:
+        yield
+    finally:
+        network._maybe_reset_call_context()
 
 
 def takes_training(layer):

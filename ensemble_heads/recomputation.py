@@ -69,10 +69,8 @@ class Segment:
 
         for node in self.nodes:
             args, kwargs = tf.nest.map_structure(value, (node.args, node.kwargs))
-            if (
-                keras_networks.takes_training(node.layer)
-                and kwargs.get("training") is None
-            ):
+            # As Keras 3, which overrules what a call of the graph says of it.
+            if training is not None and keras_networks.is_handed_training(node.layer):
                 kwargs["training"] = training
             results = tf.nest.flatten(node.layer(*args, **kwargs))
             values.update(zip(node.outputs, results, strict=True))
@@ -137,12 +135,13 @@ def run(network, inputs, training):
         tensor: _like(tensor, value)
         for tensor, value in zip(tensors, tf.nest.flatten(inputs), strict=True)
     }
-    for segment in segments(graph):
-        given = [values[tensor] for tensor in segment.inputs]
-        masked = any(getattr(value, "_keras_mask", None) is not None for value in given)
-        again = segment.known and len(segment.nodes) > 1 and not masked
-        results = (_run_again if again else Segment.run)(segment, given, training)
-        values.update(zip(segment.outputs, results, strict=True))
+    with keras_networks.one_call(network):
+        for segment in segments(graph):
+            given = [values[tensor] for tensor in segment.inputs]
+            masked = any(getattr(v, "_keras_mask", None) is not None for v in given)
+            again = segment.known and len(segment.nodes) > 1 and not masked
+            results = (_run_again if again else Segment.run)(segment, given, training)
+            values.update(zip(segment.outputs, results, strict=True))
     return tf.nest.map_structure(values.__getitem__, graph.outputs)
 
 

@@ -83,6 +83,38 @@ def test_steps_equal_those_that_keep_activations(setting):
     compare(lambda: residual_model(norm), **settings)
 
 
+class Block(layers.Layer):
+    """Has layers that train otherwise than they predict, and no `training` itself."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(5)
+        self.norm = layers.BatchNormalization(momentum=0.5)
+
+    def build(self, input_shape):
+        self.dense.build(input_shape)
+        self.norm.build(input_shape)
+
+    def call(self, x):
+        return self.norm(self.dense(x))
+
+
+def model_of_own_layers():
+    """Also a batch norm whose call says not to train, and a layer with two losses."""
+    inputs = keras.Input((5,), name="x")
+    twice = layers.Dense(5, activity_regularizer="l2")
+    x = twice(layers.ReLU()(twice(Block()(inputs))))
+    x = layers.BatchNormalization(momentum=0.5)(x, training=False)
+    x = layers.ReLU(name="trunk")(x)
+    single = keras.Model(inputs, layers.Dense(4, activation="softmax")(x))
+    return eh.multi_head(single, "trunk", 2, seed=0)
+
+
+@needs_keras_3
+def test_layers_of_ones_own_train_as_without():
+    compare(model_of_own_layers)
+
+
 @needs_keras_3
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision(policy):
