@@ -14,7 +14,7 @@ from datasets import digits
 from ensemble_heads.keras_api import keras
 from tests import loss_checks
 
-pytestmark = [pytest.mark.slow, pytest.mark.line("2.21")]
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.15")]
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "losses.md"
 

@@ -58,7 +58,7 @@ def test_goals_are_judged(lines):
     assert [one.rpartition(" ")[2] for one in said] == ["met", "missed", "met"]
 
 
-@pytest.mark.line("2.21")
+@pytest.mark.line("2.15")
 def test_a_small_run(tmp_path):
     printed, rows = small_runs.run("stacked_heads", tmp_path, "--runs=graph")
     assert "auto, graph" in printed

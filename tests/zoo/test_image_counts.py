@@ -236,7 +236,7 @@ def test_as_built(name):
     assert counts == {key: COUNTS[name][key] for key in counts}
 
 
-@pytest.mark.line("2.21")
+@pytest.mark.line("2.15")
 @pytest.mark.parametrize("name", SLOW)
 def test_large_ones_as_built(name):
     counts = measured(name)
