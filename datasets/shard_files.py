@@ -44,13 +44,16 @@ def named(files, data_dir):
     """
     files = [files] if isinstance(files, (str, os.PathLike)) else files
     folder = prefix(data_dir)
-    patterns = [literal(folder) + os.path.expanduser(str(one)) for one in files]
-    for pattern in patterns:
-        if not expand(pattern):
+    found = []
+    for one in files:
+        pattern = literal(folder) + os.path.expanduser(str(one))
+        matches = expand(pattern)
+        if not matches:
             raise FileNotFoundError(
                 f"`files` must exist. Received: {pattern!r}, where no file matches"
             )
-    found = expand(patterns)
+        found += matches
+    found = _in_order(found)
     check_exist(found)
     return found
 
@@ -85,7 +88,7 @@ def expand(patterns):
                 )
             else:
                 found.extend(tf.io.gfile.glob(path))
-    return sorted(dict.fromkeys(found), key=lambda path: (base_name(path), path))
+    return _in_order(found)
 
 
 def register_file_system(path):
@@ -159,6 +162,11 @@ def in_paper_eval(path):
     for one in stem:
         number = number * base + _DIGITS.index(one)
     return number % 10 == 0
+
+
+def _in_order(paths):
+    """The paths sorted by name, each once."""
+    return sorted(dict.fromkeys(paths), key=lambda path: (base_name(path), path))
 
 
 def _ranges(pattern):

@@ -210,5 +210,4 @@ def _copy_statistics(original, new):
     if hasattr(original, "get_vocabulary"):
         new.set_vocabulary(original.get_vocabulary(include_special_tokens=False))
     elif isinstance(original, keras.layers.Normalization) and original.weights:
-        new.set_weights(original.get_weights())
-        new.finalize_state()
+        copy_state(original, new)
