@@ -6,7 +6,7 @@ from pathlib import Path
 
 from recipes import folders
 from recipes.common import SettingError
-from recipes.run_folder import LOG, RESULT
+from recipes.run_folder import RESULT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,13 +17,11 @@ class FoundRun:
         path: `Path` of the folder.
         config: dict, `config.json`.
         result: dict, `result.json`; None where the run is not finished.
-        step: int, the last one that was logged.
     """
 
     path: Path
     config: dict
     result: dict | None
-    step: int
 
     @property
     def recipe(self):
@@ -75,5 +73,4 @@ def find_runs(roots):
 def _read(path, config):
     file = path / RESULT
     result = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
-    log = folders.read_json_lines(path / LOG, "step")
-    return FoundRun(path, config, result, max((r["step"] for r in log), default=0))
+    return FoundRun(path, config, result)

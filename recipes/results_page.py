@@ -1,20 +1,20 @@
-r"""docs/results.md out of the folders of runs: ours and the papers', none by hand.
+r"""docs/results.md out of the files of runs: ours and the papers', none by hand.
 
-    python recipes/results_page.py --runs=runs
-    python recipes/results_page.py --runs=runs,more_runs --page=docs/results.md
+    python recipes/results_page.py                         # from what is kept
+    python recipes/results_page.py --runs=runs,more_runs   # keep these as well
 
-Looks in the folders, at any depth, for runs of the long-run recipes. A table for each
-workdir has a row per method (and settings, where these differ): mean and standard error
-over the seeds, what the paper has (`recipes/published_results.py`), steps and sizes;
-below it commands, commits, machines and versions, the settings, and the plots that
-`report` and `analyse` have drawn, which are copied beside the page. Published figures
-of which there is no run are listed as such, and so are runs that are not finished; runs
-on synthetic data are left out. The same runs give the same page.
+Looks in the folders, at any depth, for finished runs of the long-run recipes, and
+keeps what the page needs of them below docs/results (`recipes/kept_results.py`); runs
+on synthetic data are left out. The page is written from all that is kept there. A table
+for each workdir has a row per method (and settings, where these differ): mean and
+standard error over the seeds, what the paper has (`recipes/published_results.py`),
+steps and sizes; below it commands, commits, machines and versions, the settings, and
+the plots that `report` and `analyse` have drawn. Published figures of which there is no
+run are listed as such. The same files give the same page.
 """
 
 import json
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -23,22 +23,20 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from absl import app, flags
 
-from recipes import common, folders, results
+from recipes import common, folders, kept_results, results
 from recipes.found_runs import find_runs
 from recipes.published_results import FIGURES, PAPERS
 from recipes.results import NOT_KNOWN, Column, mean_and_error
-from recipes.run_folder import ANALYSES
 
 INTRODUCTION = """\
 # Results
 
-Written by `python recipes/results_page.py` from the files of the runs; changes by hand
-are lost. Means ± standard errors of the mean over the seeds. Beside them the figures of
-the papers, in italics and with their source below the table; where a paper prints an
-error, it is 100 % minus that. "Made by" says with which command, commit and machine.
+Written by `python recipes/results_page.py` from the runs kept in docs/results; changes
+by hand are lost. Means ± standard errors of the mean over the seeds. Beside them the
+figures of the papers, in italics and with their source below the table; where a paper
+prints an error, it is 100 % minus that. "Made by" says with which command, commit and
+machine.
 """
-PICTURES = "results"  # beside the page
-SYNTHETIC = ("synthetic", "synthetic_videos")
 # What says which run it is, or is a column of the table, not a common setting.
 _NOT_SETTINGS = ("recipe", "model", "seed", "tensorflow")
 _MAKERS = ("command", "commit", "machine", "tensorflow", "keras", "python")
@@ -48,36 +46,44 @@ def main(arguments):
     if arguments[1:]:
         sys.exit(f"Only flags are taken. Received: {' '.join(arguments[1:])}")
     page = Path(flags.FLAGS.page)
+    if not page.suffix:
+        sys.exit(f"--page must be a file such as results.md. Received: {page}")
     roots = [Path(root).expanduser() for root in flags.FLAGS.runs]
     try:
-        found = find_runs(roots)
+        copied, left_out = kept_results.keep(roots, kept_beside(page))
     except common.SettingError as error:
         sys.exit(error.as_flag())
-    write_page(page, found)
-    finished = sum(run.result is not None for run in found)
-    print(f"{page} has {finished} finished runs of {len(found)}.")
+    if roots:
+        print(f"Kept {len(copied)} finished runs.")
+    for run in left_out:
+        print(f"Left out, not finished or of synthetic data: {run.path}")
+    print(f"{page} has {write_page(page)} runs.")
 
 
-def write_page(page, found, figures=FIGURES, papers=PAPERS):
-    """Writes the page and the pictures that it shows.
+def kept_beside(page):
+    """`Path` of the folder that a page is written from."""
+    return page.with_suffix("")
+
+
+def write_page(page, figures=FIGURES, papers=PAPERS):
+    """Writes the page from the runs kept beside it; returns how many there are.
 
     Args:
         page: `Path` of the markdown file.
-        found: list of `found_runs.FoundRun`.
         figures: list of `published_results.Figure`.
         papers: {recipe: `published_results.Paper`}, in the order of the sections.
     """
-    page.parent.mkdir(parents=True, exist_ok=True)
-    for picture in (page.parent / PICTURES).glob("*.png"):
-        picture.unlink()
-    real = [run for run in found if not any(run.config.get(key) for key in SYNTHETIC)]
-    recipes = [*papers, *sorted({run.recipe for run in real} - papers.keys())]
+    kept = kept_beside(page)
+    kept.mkdir(parents=True, exist_ok=True)
+    found = find_runs([kept])
+    recipes = [*papers, *sorted({run.recipe for run in found} - papers.keys())]
     parts = [INTRODUCTION]
     for recipe in recipes:
         own = [figure for figure in figures if figure.recipe == recipe]
-        runs = [run for run in real if run.recipe == recipe]
+        runs = [run for run in found if run.recipe == recipe]
         parts += _section(recipe, papers.get(recipe), runs, own, page.parent)
     folders.write_whole(page, "\n".join(parts))
+    return len(found)
 
 
 # ---- Sections
@@ -92,15 +98,10 @@ def _section(recipe, paper, runs, figures, folder):
     for run in runs:
         workdirs.setdefault(run.path.parent, []).append(run)
     shown = set()
-    for number, (workdir, own) in enumerate(workdirs.items(), start=1):
-        finished = [run for run in own if run.result is not None]
+    for workdir, own in workdirs.items():
         parts.append(f"### `{workdir.name}`\n")
-        if finished:
-            parts += _table(finished, figures, shown)
-            parts += _pictures(workdir, f"{recipe}_{number}", folder)
-        waiting = [f"{r.path.name} (step {r.step:,})" for r in own if r.result is None]
-        if waiting:
-            parts.append(f"Not finished: {', '.join(waiting)}.\n")
+        parts += _table(own, figures, shown)
+        parts += _pictures(workdir, folder)
     missing = [figure for figure in figures if figure not in shown]
     if not runs:
         parts.append("No run yet.\n")
@@ -116,7 +117,7 @@ def _section(recipe, paper, runs, figures, folder):
 
 
 def _table(runs, figures, shown):
-    """A table of the finished runs of a workdir, and what it was made by."""
+    """A table of the runs of a workdir, and what it was made by."""
     makers = list(dict.fromkeys(map(_maker, runs)))
     shared, rows = _common_settings(runs), {}
     for run in runs:
@@ -190,19 +191,14 @@ def _is_of(figure, config):
     return figure.model == config["model"] and same
 
 
-def _pictures(workdir, prefix, folder):
-    """Copies what was plotted of a workdir; returns the lines that show it."""
-    files = [*sorted(workdir.glob("*.png")), *sorted(workdir.glob(f"{ANALYSES}/*.png"))]
-    if not files:
-        return []
-    (folder / PICTURES).mkdir(exist_ok=True)
-    lines = []
-    for file in files:
-        target = folder / PICTURES / f"{prefix}_{file.name}"
-        shutil.copyfile(file, target)
-        title = file.stem.replace("_", " ")
-        lines.append(f"![{title}]({PICTURES}/{target.name})")
-    return ["\n".join(lines) + "\n"]
+def _pictures(workdir, folder):
+    """The lines that show what was plotted of a workdir."""
+    files = sorted(workdir.glob("*.png"))
+    lines = [
+        f"![{file.stem.replace('_', ' ')}]({file.relative_to(folder).as_posix()})"
+        for file in files
+    ]
+    return ["\n".join(lines) + "\n"] if lines else []
 
 
 # ---- Cells
@@ -289,16 +285,18 @@ def _own_settings(run, runs, shared):
 
 
 def _listed(settings):
-    return ", ".join(f"{name} {_plain(name, v)}" for name, v in settings.items())
+    return ", ".join(f"{name} {_plain(v)}" for name, v in settings.items())
 
 
-def _plain(name, value):
-    if name in common.PLACES:
-        return Path(value).name  # the rest is of the machine
+def _plain(value):
     return "/".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_list("runs", [common.DEFAULT_FOLDER], "Folders to look for runs in.")
-    flags.DEFINE_string("page", "docs/results.md", "Markdown file to write.")
+    flags.DEFINE_list("runs", [], "Folders to look for runs in, to keep them.")
+    flags.DEFINE_string(
+        "page",
+        "docs/results.md",
+        "Markdown file to write, from the runs kept in the folder of its name.",
+    )
     app.run(main)

@@ -1,12 +1,14 @@
 """The page of results: what stands in it, and what does not."""
 
 import importlib
+import json
 import re
+import shutil
 
 import pytest
 
 import zoo
-from recipes import published_results, results_page, treenet_experiment
+from recipes import kept_results, published_results, results_page, treenet_experiment
 from recipes.common import SettingError, command_line
 from recipes.found_runs import find_runs
 from recipes.published_results import Figure, Paper
@@ -59,7 +61,8 @@ def run(root, model, seed, metrics=None, recipe="known", made_by=None, **config)
 
 def page_of(tmp_path, *roots):
     page = tmp_path / "docs" / "results.md"
-    results_page.write_page(page, find_runs(list(roots)), FIGURES, PAPERS)
+    kept_results.keep(roots, results_page.kept_beside(page))
+    results_page.write_page(page, FIGURES, PAPERS)
     return page.read_text(encoding="utf-8")
 
 
@@ -152,15 +155,13 @@ def test_where_a_teacher_lies_is_not_told(tmp_path):
     run(tmp_path / "runs", "net", 0, {"accuracy": 0.5}, teacher=teacher)
     text = page_of(tmp_path, tmp_path / "runs")
     assert "teacher single-seed0." in text and str(tmp_path) not in text
+    (kept,) = (tmp_path / "docs").rglob("config.json")
+    assert json.loads(kept.read_text(encoding="utf-8"))["teacher"] == "single-seed0"
     assert command_line(["one.py", f"--teacher={teacher}"]).endswith("--teacher=…")
 
 
 def test_what_is_missing_is_said_to_be(tmp_path, runs):
-    waiting = run(runs / "paper_tf2.15", "heads", 2, **{"lambda": 1})
-    made_up = {"accuracy": 0.123, "cross_entropy": 1.0}
-    run(runs / "smoke", "heads", 0, made_up, synthetic=100, **{"lambda": 2})
     text = page_of(tmp_path, runs)
-    assert f"Not finished: {waiting.name} (step 1,200)." in text
     known, idle = text.split("## Idle")
     assert "No run yet" not in known and "No run yet" in idle
     assert ["`heads` lambda=2", "accuracy", "*50.00*", "Webb et al., Table 2"] in (
@@ -169,8 +170,44 @@ def test_what_is_missing_is_said_to_be(tmp_path, runs):
     assert ["`net`", "oracle accuracy", "*25.00*", "Lee et al., Table 1"] in (
         rows_of(idle)
     )
-    assert "12.30" not in text and "smoke" not in text
     assert "`heads` lambda=1" not in text  # measured
+
+
+def test_unfinished_runs_and_made_up_data_are_left_out_and_named(tmp_path, runs):
+    waiting = run(runs / "paper_tf2.15", "heads", 2, **{"lambda": 1})
+    made_up = {"accuracy": 0.123, "cross_entropy": 1.0}
+    smoke = run(runs / "smoke", "heads", 0, made_up, synthetic=100, **{"lambda": 2})
+    kept, left_out = kept_results.keep([runs], tmp_path / "docs" / "results")
+    assert len(kept) == 4 and {one.path for one in left_out} == {waiting, smoke}
+    text = page_of(tmp_path, runs)
+    assert "12.30" not in text and "smoke" not in text and "0, 1, 2" not in text
+
+
+def test_a_page_outlives_the_folders_of_its_runs(tmp_path, runs):
+    """Seeds that another machine trains later are added to those kept."""
+    first = page_of(tmp_path, runs)
+    later = tmp_path / "later" / "paper_tf2.15"
+    run(later, "single", 1, {"accuracy": 0.9, "cross_entropy": 0.7})
+    shutil.rmtree(runs)
+    assert page_of(tmp_path) == first
+    rows = {row[0]: row for row in rows_of(page_of(tmp_path, later))}
+    assert rows["`single lambda=0`"][1:3] == ["0, 1", "80.00 ± 10.00"]
+    assert rows["`heads lambda=1`"][1:3] == ["0, 1", "90.00 ± 1.00"]
+
+
+def test_a_kept_run_is_replaced_only_by_one_of_its_settings(tmp_path, runs):
+    page_of(tmp_path, runs)
+    again, other = tmp_path / "again", tmp_path / "other"
+    metrics = {"accuracy": 0.75, "cross_entropy": 0.5}
+    run(again / "paper_tf2.15", "single", 0, metrics)
+    assert "75.00 ± n/a" in page_of(tmp_path, again)
+    before = {**metrics, "accuracy": 0.99}
+    run(other / "paper_tf2.15", "heads", 7, before)
+    path = run(other / "paper_tf2.15", "single", 0, metrics, batch_size=100)
+    with pytest.raises(SettingError, match="single-seed0 differs in batch_size") as e:
+        page_of(tmp_path, other)
+    assert str(path) in str(e.value)
+    assert "99.00" not in page_of(tmp_path)  # nothing was copied
 
 
 def test_recipes_without_a_paper_have_a_section_too(tmp_path, runs):
@@ -178,23 +215,22 @@ def test_recipes_without_a_paper_have_a_section_too(tmp_path, runs):
     assert "## ours" in page_of(tmp_path, runs)
 
 
-def test_pictures_are_copied_and_old_ones_go(tmp_path, runs):
+def test_plots_are_kept_and_older_ones_go(tmp_path, runs):
     workdir = runs / "paper_tf2.15"
     (workdir / "analyses").mkdir()
     for name in ("learning_curves.png", "analyses/error_by_lambda.png"):
         (workdir / name).write_bytes(name.encode())
-    old = tmp_path / "docs" / "results" / "old.png"
-    old.parent.mkdir(parents=True)
-    old.write_bytes(b"")
-    text = page_of(tmp_path, runs)
-    shown = re.findall(r"!\[.*?\]\((.*?)\)", text)
+    kept = tmp_path / "docs" / "results" / "known" / "paper_tf2.15"
+    kept.mkdir(parents=True)
+    (kept / "old.png").write_bytes(b"")
+    shown = re.findall(r"!\[.*?\]\((.*?)\)", page_of(tmp_path, runs))
     assert shown == [
-        "results/known_1_learning_curves.png",
-        "results/known_1_error_by_lambda.png",
+        "results/known/paper_tf2.15/error_by_lambda.png",
+        "results/known/paper_tf2.15/learning_curves.png",
     ]
-    copied = (tmp_path / "docs" / shown[1]).read_bytes()
+    copied = (tmp_path / "docs" / shown[0]).read_bytes()
     assert copied == b"analyses/error_by_lambda.png"
-    assert not old.exists()
+    assert not (kept / "old.png").exists()
 
 
 def test_the_same_runs_give_the_same_page(tmp_path, runs):
@@ -223,7 +259,17 @@ def test_commands_name_no_folder_of_the_machine():
     )
 
 
-# ---- The committed figures
+# ---- What is committed
+
+
+def test_the_committed_page_is_what_the_kept_runs_give(tmp_path):
+    docs = CHECKOUT / "docs"
+    shutil.copytree(docs / "results", tmp_path / "results")
+    results_page.write_page(tmp_path / "results.md")
+    written = (tmp_path / "results.md").read_text(encoding="utf-8")
+    assert written == (docs / "results.md").read_text(encoding="utf-8"), (
+        "run `python recipes/results_page.py`"
+    )
 
 
 def test_published_figures_are_accuracies_and_stand_once():
