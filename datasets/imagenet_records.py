@@ -14,7 +14,6 @@ Which of both it is, is seen in the first record.
 
 import dataclasses
 import itertools
-import re
 
 import tensorflow as tf
 
@@ -26,7 +25,6 @@ PATTERNS = (
     "{split}/{split}-*-of-*",
     "*-{split}.tfrecord-*-of-*",
 )
-_NUMBERED = re.compile(r"(.*)-(\d+)-of-(\d+)(.*)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +67,7 @@ def find_shards(split, data_dir, files=None):
 
     Raises:
         FileNotFoundError: a file that was named, or one of a numbered set, is missing.
+        ValueError: a folder with more than one set, each with all images.
     """
     if files is not None:
         return shard_files.named(files, data_dir)
@@ -81,38 +80,9 @@ def find_shards(split, data_dir, files=None):
     for pattern in PATTERNS:
         pattern = shard_files.literal(folder) + pattern.format(split=split)
         if found := shard_files.expand(pattern):
-            check_all_there(found)
+            shard_files.check_one_set(found)
             return found
     return []
-
-
-def check_all_there(paths):
-    """Refuses files that are not one set, where names say "of 128".
-
-    Raises:
-        FileNotFoundError: one is missing.
-        ValueError: there is more than one set, each with all images.
-    """
-    sets = {}
-    for path in paths:
-        if parts := _NUMBERED.fullmatch(path):
-            before, number, count, after = parts.groups()
-            sets.setdefault((before, count, after), set()).add(int(number))
-    for (before, count, after), numbers in sets.items():
-        missing = sorted(set(range(int(count))) - numbers)
-        if missing:
-            first = f"{before}-{missing[0]:0{len(count)}d}-of-{count}{after}"
-            raise FileNotFoundError(
-                f"`data_dir` must hold all {int(count)} shards of a set, or `files` "
-                f"name those to read. Received: {len(missing)} that are missing, the "
-                f"first {first}"
-            )
-    if len(sets) > 1:
-        said = ", ".join(f"{start}-*-of-{count}{end}" for start, count, end in sets)
-        raise ValueError(
-            "`data_dir` must hold one set of shards, or `files` name those to read. "
-            f"Received: {said}"
-        )
 
 
 def tfds_shards(name, split, data_dir, num_classes):

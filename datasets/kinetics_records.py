@@ -32,7 +32,6 @@ NAME, FRAMES, TIMES = "clip/media_id", "image/encoded", "image/timestamp"
 SUFFIX = ".tfrecord"
 CLASSES = "classes.txt"  # the names, one a line
 
-_OF = re.compile(r"-(\d+)-of-(\d+)\b")
 _MICROSECONDS = 1e-6
 _LOOKS = 16  # files that are looked through at the same time
 
@@ -81,6 +80,7 @@ def list_shards(split, data_dir, files=None):
 
     Raises:
         FileNotFoundError: a file that was named, or one of a numbered set, is missing.
+        ValueError: a folder with more than one set, each with all videos.
     """
     if files is not None:
         return shard_files.named(files, data_dir)  # a part of a set may be meant
@@ -88,7 +88,7 @@ def list_shards(split, data_dir, files=None):
     patterns = [f"{folder}{name}*{SUFFIX}*" for name in SPLIT_NAMES[split]]
     ends = re.compile(rf"\{SUFFIX}(-\d+-of-\d+)?$")
     found = [path for path in shard_files.expand(patterns) if ends.search(path)]
-    _check_complete(found)
+    shard_files.check_one_set(found)
     return found
 
 
@@ -248,24 +248,6 @@ def _starts(path):
         if found["bytes"] == tf.io.gfile.stat(path).length:
             return np.array(found["starts"], np.int64)
     return np.array([start for start, _ in tfrecord_framing.walk(path)], np.int64)
-
-
-def _check_complete(paths):
-    """Shards that are numbered must all be there."""
-    by_whole = {}
-    for path in paths:
-        name = base_name(path)
-        found = _OF.search(name)
-        if found:
-            whole = name[: found.start()], int(found.group(2))
-            by_whole.setdefault(whole, set()).add(int(found.group(1)))
-    for (name, count), numbers in by_whole.items():
-        if len(numbers) < count:
-            missing = sorted(set(range(count)) - numbers)
-            raise FileNotFoundError(
-                f"`data_dir` must hold all {count} shards of {name!r}. Received: "
-                f"{len(numbers)} of them, without number {missing[0]}"
-            )
 
 
 def _octets(value):

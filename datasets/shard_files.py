@@ -11,6 +11,7 @@ from ensemble_heads import provenance
 _EXTRA = ("http://", "https://", "s3://")
 _UNLISTABLE = ("http://", "https://")
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_NUMBERED = re.compile(r"(.*)-(\d+)-of-(\d+)(.*)")
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -136,6 +137,41 @@ def check_exist(paths):
         raise FileNotFoundError(
             f"`files` must exist. Received: {missing[0]!r}, which is not there"
             + (f", nor are {len(missing) - 1} others" if len(missing) > 1 else "")
+        )
+
+
+def check_one_set(paths):
+    """Refuses files of a folder that are not one set, where names say "of 128".
+
+    Names without such a count may be any number of files, but not beside such a set.
+
+    Raises:
+        FileNotFoundError: one is missing.
+        ValueError: there is more than one set, which would be read one after the other.
+    """
+    sets, others = {}, []
+    for path in paths:
+        name = base_name(path)  # a folder may be called so too
+        if parts := _NUMBERED.fullmatch(name):
+            before, number, count, after = parts.groups()
+            start = path.removesuffix(name) + before
+            sets.setdefault((start, count, after), set()).add(int(number))
+        else:
+            others.append(path)
+    for (start, count, after), numbers in sets.items():
+        missing = sorted(set(range(int(count))) - numbers)
+        if missing:
+            first = f"{start}-{missing[0]:0{len(count)}d}-of-{count}{after}"
+            raise FileNotFoundError(
+                f"`data_dir` must hold all {int(count)} shards of a set, or `files` "
+                f"name those to read. Received: {len(missing)} that are missing, the "
+                f"first {first}"
+            )
+    found = [f"{start}-*-of-{count}{after}" for start, count, after in sets]
+    if len(found) > 1 or (found and others):
+        raise ValueError(
+            "`data_dir` must hold one set of shards, or `files` name those to read. "
+            f"Received: {', '.join(found + others[:1])}"
         )
 
 

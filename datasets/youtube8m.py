@@ -188,7 +188,9 @@ def list_files(split, data_dir=None, *, files=None, level="frame"):
     """Paths of a split's shards, sorted by name; arguments as in `load`.
 
     Raises:
-        FileNotFoundError: no such folder, or no file matches.
+        FileNotFoundError: no such folder, no file matches, or one of a numbered set is
+            missing.
+        ValueError: neither is given, or a folder has more than one numbered set.
     """
     if data_dir is None and files is None:
         raise ValueError(
@@ -238,6 +240,7 @@ def _find(split, data_dir, files, level):
         place = shard_files.literal(folder) + below.format(split=split)
         pattern = f"{place}{split}*.tfrecord"
         if found := shard_files.expand(pattern):
+            shard_files.check_one_set(found)  # the download's own names have no count
             return found
     return []
 

@@ -175,7 +175,7 @@ def test_a_killed_conversion_goes_on_to_the_same_shards(
         run_python(KILLED, *(f"--{key}={value}" for key, value in flags.items()))
     there = sorted(path.name for path in tmp_path.glob("*.tfrecord"))
     assert there == ["train-00000-of-00003.tfrecord"]
-    with pytest.raises(FileNotFoundError, match="all 3 shards of 'train'.*number 1"):
+    with pytest.raises(FileNotFoundError, match="all 3 shards.*train-00001-of-00003"):
         load(tmp_path)
     first = (tmp_path / there[0]).stat().st_mtime_ns
     assert "1 of 3 shards are there." in convert(folder, tmp_path)
@@ -306,6 +306,26 @@ def test_records_of_others(tmp_path):
     assert ids.numpy().tolist() == [b"validate.tfrecord-00000-of-00001-0"]
     files = str(tmp_path / "validate*")
     assert len(list(load(None, "train", files=files, augment=False))) == 1
+
+
+@pytest.mark.parametrize(
+    "split, first, second",
+    [
+        ("train", "train-00000-of-00001.tfrecord", "train_2-00000-of-00001.tfrecord"),
+        ("validate", "val.tfrecord-00000-of-00001", "validate-00000-of-00001.tfrecord"),
+        ("test", "test-00000-of-00001.tfrecord", "test.tfrecord"),
+    ],
+)
+def test_two_sets_of_shards_in_a_folder_are_not_both_read(
+    tmp_path, split, first, second
+):
+    for name in (first, second):
+        write(tmp_path / name, [good(name)])
+    with pytest.raises(ValueError, match="`data_dir` must hold one set of shards"):
+        load(tmp_path, split)
+    for name in (first, second):  # by name it is meant
+        ((_, _, ids),) = load(tmp_path, split, files=name)
+        assert ids.numpy().tolist() == [name.encode()]
 
 
 def test_shards_and_classes_that_do_not_fit(records):

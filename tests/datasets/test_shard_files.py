@@ -44,3 +44,35 @@ def test_the_home_folder_and_names_that_look_like_globs(folder, monkeypatch):
     (odd / "train7.tfrecord").write_bytes(b"")
     assert names(shard_files.named("train*.tfrecord", odd)) == ["train7.tfrecord"]
     assert names(shard_files.named("train7.tfrecord", odd)) == ["train7.tfrecord"]
+
+
+def test_all_shards_of_one_set(tmp_path):
+    """Where names say of how many; a folder's own name and other files do not count."""
+    folder = f"{tmp_path}/part-1-of-3"
+    whole = [f"{folder}/train-{n:05d}-of-00002.tfrecord" for n in range(2)]
+    for fine in ([], whole, [f"{folder}/train{n}.tfrecord" for n in range(2)]):
+        shard_files.check_one_set(fine)
+    shard_files.check_one_set([f"s3://x/a-train.tfrecord-0000{n}-of-2" for n in (0, 1)])
+
+
+@pytest.mark.parametrize(
+    "second, said",
+    [
+        ("train-00000-of-00001.tfrecord", r"train-\*-of-00001.tfrecord"),
+        ("val-00000-of-00001.tfrecord", r"val-\*-of-00001.tfrecord"),
+        ("train-00000-of-00001.idx", r"train-\*-of-00001.idx"),
+        ("train.tfrecord", "train.tfrecord"),
+    ],
+)
+def test_a_second_set_is_refused(second, said):
+    whole = [f"data/train-{n:05d}-of-00002.tfrecord" for n in range(2)]
+    match = rf"one set of shards.*data/train-\*-of-00002.tfrecord, data/{said}$"
+    with pytest.raises(ValueError, match=match):
+        shard_files.check_one_set([*whole, f"data/{second}"])
+
+
+def test_a_missing_shard_is_named():
+    paths = [f"data/train-{n:05d}-of-00004" for n in (0, 2)]
+    match = "`data_dir` must hold all 4.*: 2 that are.*first data/train-00001-of-00004$"
+    with pytest.raises(FileNotFoundError, match=match):
+        shard_files.check_one_set(paths)

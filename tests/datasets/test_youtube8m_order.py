@@ -189,6 +189,20 @@ def test_the_layouts_of_a_download_are_found(tmp_path, below):
     assert youtube8m.list_files("train", tmp_path) == paths
 
 
+def test_numbered_shards_are_one_whole_set(tmp_path):
+    for name in ("train-00000-of-00002", "train-00001-of-00002"):
+        protos.write(tmp_path / f"{name}.tfrecord", [protos.video(name)])
+    assert len(youtube8m.list_files("train", tmp_path)) == 2
+    other = tmp_path / "train_a-00000-of-00001.tfrecord"
+    protos.write(other, [protos.video()])
+    with pytest.raises(ValueError, match="`data_dir` must hold one set of shards"):
+        youtube8m.list_files("train", tmp_path)
+    (tmp_path / "train-00001-of-00002.tfrecord").unlink()
+    with pytest.raises(FileNotFoundError, match="all 2 shards.*00001-of-00002"):
+        youtube8m.list_files("train", tmp_path)
+    assert youtube8m.list_files("train", tmp_path, files=other.name) == [str(other)]
+
+
 def test_missing_files_are_named(shards, tmp_path):
     for arguments, said in (
         ({"data_dir": tmp_path / "gone"}, "`data_dir` must be a folder that exists"),
