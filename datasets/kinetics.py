@@ -86,8 +86,9 @@ def load(
         split: `"train"`, `"validate"` or `"test"`.
         data_dir: folder in which are looked for, in this order: TFRecords
             `train*.tfrecord`; the table train.csv and its videos; videos as
-            `train/<class>/<name>.mp4`. In place of "validate" names may have "val" or
-            "validation". Videos must be on a local disk.
+            `train/<class>/<name>.mp4`, where no name is in two classes. In place of
+            "validate" names may have "val" or "validation". Videos must be on a local
+            disk.
         batch_size: int >= 1, clips, of this worker.
         annotations: CSV of the columns path (below `data_dir`, else beside the CSV) and
             label; or of Kinetics' own label, youtube_id, time_start, time_end: then
@@ -133,9 +134,9 @@ def load(
     Raises:
         FileNotFoundError: nothing to read, or videos or shards are missing.
         ImportError: PyAV is missing, which reads videos.
-        ValueError: an argument out of its range, or classes that do not fit. While
-            iterating, what cannot be read is an error of the runtime, which
-            `clear_errors` turns into a `RecordError`.
+        ValueError: an argument out of its range, classes that do not fit, or two
+            videos of one name. While iterating, what cannot be read is an error of the
+            runtime, which `clear_errors` turns into a `RecordError`.
     """
     is_train = split == "train"
     augment = is_train if augment is None else augment

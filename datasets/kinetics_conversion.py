@@ -15,7 +15,13 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from datasets import kinetics_clips, kinetics_records, kinetics_videos, tfrecord_framing
+from datasets import (
+    kinetics_clips,
+    kinetics_files,
+    kinetics_records,
+    kinetics_videos,
+    tfrecord_framing,
+)
 from datasets.record_errors import RecordError
 
 
@@ -136,7 +142,7 @@ def convert_video(path, label, class_name, form):
         path, lambda times: _Plan(times, form), form.use_damaged
     )
     frames = [cuts[place] for place in plan.index]
-    name = Path(path).stem
+    name = kinetics_files.video_name(path)
     octets = kinetics_records.serialize(name, label, class_name, plan.times, frames)
     return octets, damage
 

@@ -55,7 +55,8 @@ def list_videos(
 
     Raises:
         FileNotFoundError: no such folder or CSV, or no video at all.
-        ValueError: a CSV of another form, classes that do not fit.
+        ValueError: a CSV of another form, classes that do not fit, videos of one name
+            or of no class.
     """
     folder = None if data_dir is None else Path(data_dir).expanduser()
     if folder is not None and not folder.is_dir():
@@ -72,6 +73,7 @@ def list_videos(
             f"`data_dir` or `annotations` must have videos of {split!r}. Received: "
             f"{where}, which has none"
         )
+    _check_names(rows)
     names = _class_names(class_names, known, num_classes, where)
     numbers = names and {plain(name): place for place, name in enumerate(names)}
     labels = [_label(row, numbers, num_classes) for row in rows]
@@ -88,6 +90,25 @@ def list_videos(
         names,
         [_missing(row) for row in rows if row.path is None],
     )
+
+
+def video_name(path):
+    """What a video is called: its file's name, whatever folder and suffix it has."""
+    return Path(path).stem
+
+
+def _check_names(rows):
+    """Refuses a video that is there twice, and two that have one name."""
+    seen = {}
+    for row in rows:
+        other = seen.setdefault(video_name(row.shown), row)
+        if other is not row:
+            raise ValueError(
+                "`data_dir` or `annotations` must give each video once, and by a file "
+                "name that no other has in any folder, as clips are drawn and told "
+                f"apart by it. Received: {other.shown} of class {other.label!r} and "
+                f"{row.shown} of class {row.label!r}"
+            )
 
 
 # ---- CSV
@@ -209,9 +230,15 @@ def _read_folders(split, folder):
             f"{' or '.join(names)} with a folder for each class. Received: "
             f"data_dir={str(folder)!r}, which holds none of these"
         )
+    own = [path for path in top.iterdir() if path.name[0] != "."]
+    loose = [p for p in own if p.suffix.lower() in SUFFIXES and p.is_file()]
+    if loose:
+        raise ValueError(
+            "`data_dir` must have each video in the folder of its class. Received: "
+            f"{min(loose)}, which lies in none"
+        )
     classes = sorted(
-        (path for path in top.iterdir() if path.is_dir() and path.name[0] != "."),
-        key=lambda path: plain(path.name),
+        (path for path in own if path.is_dir()), key=lambda path: plain(path.name)
     )
     rows = [
         _Row(str(path), one.name, str(path))

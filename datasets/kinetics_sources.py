@@ -6,11 +6,10 @@ is called, and returns a `kinetics_clips.Plan`.
 """
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 
-from datasets import kinetics_records, kinetics_videos
+from datasets import kinetics_files, kinetics_records, kinetics_videos
 from datasets.kinetics_clips import nearest
 from datasets.record_errors import RecordError
 
@@ -51,7 +50,7 @@ class VideoSource:
 
     def read(self, number, plan_of):
         path = self._listing.paths[number]
-        name = Path(path).stem
+        name = kinetics_files.video_name(path)
         plan, cuts, damage = kinetics_videos.read(
             path, lambda times: plan_of(times, name), self._use_damaged
         )

@@ -180,6 +180,29 @@ def test_kinetics_own_csv(folder, tmp_path):
     assert next(iter(given))[1].numpy().tolist() == [1, 2, 0]
 
 
+def test_a_video_has_its_name_and_draws_wherever_it_comes_from(folder, tmp_path):
+    """From folders, from both kinds of CSV in another order, from another layout."""
+    paths = sorted(folder.rglob("*.mp4"), reverse=True)
+    rows = [(path.relative_to(folder), path.parent.name) for path in paths]
+    simple = write_csv(tmp_path / "simple.csv", ("path", "label"), rows)
+    rows = [(path.parent.name, path.stem[:5], 10, 20) for path in paths]
+    official = write_csv(tmp_path / "official.csv", OFFICIAL[:4], rows)
+    (tmp_path / "flat").mkdir()
+    for path in paths:
+        (tmp_path / "flat" / path.name).symlink_to(path)
+
+    def drawn(data_dir, **changes):
+        ((clips, labels, ids),) = load(data_dir, augment=True, batch_size=7, **changes)
+        clips = [clip.tobytes() for clip in clips.numpy()]
+        return dict(zip(ids.numpy(), zip(clips, labels.numpy())))
+
+    expected = drawn(folder)
+    assert len(expected) == 7
+    assert drawn(folder, annotations=simple) == expected
+    for place in (folder, tmp_path / "flat"):
+        assert drawn(place, annotations=official) == expected
+
+
 def test_a_csv_of_paths_with_names_or_numbers(folder, tmp_path):
     paths = [f"val/yoga/id_0{n}_000010_000020.mp4" for n in (6, 5)]
     by_name = write_csv(

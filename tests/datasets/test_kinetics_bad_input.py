@@ -72,6 +72,44 @@ def test_a_video_that_is_there_twice(tmp_path):
         load(tmp_path, "train", num_classes=1)
 
 
+def test_two_videos_of_one_name(tmp_path):
+    """They would share their draws, and nobody could tell them apart."""
+    for name in ("b/1.avi", "b/2.avi", "a/1.avi"):
+        small_videos.write(tmp_path / "train" / name, 3)
+    said = "by a file name that no other has.*clips are drawn and told apart by it. "
+    chosen = {"num_classes": 2}
+
+    def refused(*received, **changes):
+        match = " and ".join(rf"{tmp_path}/\S*{end}" for end in received)
+        with pytest.raises(ValueError, match=f"{said}Received: {match}$"):
+            load(tmp_path, "train", **chosen, **changes)
+
+    refused("a/1.avi of class 'a'", "b/1.avi of class 'b'")
+    (tmp_path / "train/a/1.avi").rename(tmp_path / "train/a/2.mov")
+    refused("a/2.mov of class 'a'", "b/2.avi of class 'b'")
+    (tmp_path / "train/a/2.mov").rename(tmp_path / "train/a/3.avi")
+    assert len(list(load(tmp_path, "train", batch_size=1, **chosen))) == 3
+    # Of a table, also where it gives one video twice and where one is not there.
+    for second in ("train/b/1.avi", "gone/1.avi"):
+        rows = [("train/b/1.avi", "a"), ("train/a/3.avi", "a"), (second, "b")]
+        table = write_csv(tmp_path / "a.csv", ("path", "label"), rows)
+        refused("b/1.avi of class 'a'", f"{second} of class 'b'", annotations=table)
+    rows = [("a", "x", 1, 2), ("b", "x", 1.5, 2)]  # whole seconds are in files' names
+    table = write_csv(tmp_path / "b.csv", OFFICIAL[:4], rows)
+    names = [f"x_000001_000002.mp4 of class '{one}'" for one in "ab"]
+    refused(*names, annotations=table)
+
+
+def test_a_video_of_no_class(tmp_path):
+    for name in ("a/1.avi", "b/2.avi", "3.avi"):
+        small_videos.write(tmp_path / "train" / name, 3)
+    with pytest.raises(ValueError, match="in the folder of its class.*train/3.avi, wh"):
+        load(tmp_path, "train", num_classes=2)
+    (tmp_path / "train/3.avi").unlink()
+    (tmp_path / "train/notes.txt").write_text("no video")
+    assert len(list(load(tmp_path, "train", num_classes=2, batch_size=1))) == 2
+
+
 def test_videos_that_are_not_there(folder, tmp_path, caplog):
     rows = [("a", f"id_0{n}", 10, 20, "test") for n in (5, 6, 7, 8)]
     table = write_csv(tmp_path / "a.csv", OFFICIAL, rows)

@@ -187,6 +187,14 @@ def test_a_killed_conversion_goes_on_to_the_same_shards(
         assert (tmp_path / name).read_bytes() == (records / name).read_bytes(), name
 
 
+def test_records_of_one_name_are_not_made(tmp_path):
+    for name in CLASSES:
+        small_videos.write(tmp_path / "train" / name / "x.mp4", 3, codec="mpeg4")
+    with pytest.raises(SystemExit, match="a/x.mp4 of class 'a' and .*b/x.mp4 of class"):
+        convert(tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_other_settings_or_videos_are_refused(folder, records, tmp_path):
     with pytest.raises(SettingError, match="quality is 95 there and 80 here"):
         convert(folder, records, quality=80)
