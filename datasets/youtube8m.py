@@ -12,7 +12,13 @@ official download has: `2/frame/train`, `2/video/train`, `3/frame/validate`.
 
 import tensorflow as tf
 
-from datasets import argument_checks, record_errors, record_order, shard_files
+from datasets import (
+    argument_checks,
+    record_errors,
+    record_order,
+    shard_files,
+    youtube8m_segments,
+)
 from datasets.record_errors import BadRecords, RecordError, clear_errors
 from datasets.youtube8m_records import Form
 from datasets.youtube8m_segments import UNRATED, rated_crossentropy
@@ -95,7 +101,7 @@ def load(
             `"paper_eval"`, the shards whose number can be divided by ten.
         data_dir: folder or URL; may be left out with `files`.
         batch_size: int >= 1, of this worker.
-        level: `"frame"`, `"video"` or `"segment"`.
+        level: `"frame"`, `"video"` or `"segment"`, which wants files with ratings.
         files: path, glob or range like `"train{0000..3843}.tfrecord"`, or a list of
             such, below `data_dir` if that is given. http needs paths or ranges. The
             paper's split takes from them by name.
@@ -137,8 +143,9 @@ def load(
     Raises:
         FileNotFoundError: no such folder, or no file matches.
         ImportError: a file system that needs tensorflow-io where it cannot be had.
-        ValueError: an argument out of its range. While iterating, a bad record is an
-            error of the runtime, which `clear_errors` turns into a `RecordError`.
+        ValueError: an argument out of its range, or no rated segments where they are
+            asked for. While iterating, a bad record is an error of the runtime, which
+            `clear_errors` turns into a `RecordError`.
     """
     features = dict(FEATURES if features is None else features)
     shuffle = split in _TRAINING if shuffle is None else shuffle
@@ -161,6 +168,8 @@ def load(
     bad = None
     if skip_bad_records:
         bad = BadRecords() if bad_records is None else bad_records
+    if level == "segment":
+        youtube8m_segments.check_rated(paths, bad)
     source = Source(paths, form, verify_checksums, bad, shard)
     batches = record_order.batches_by_epoch(
         paths,

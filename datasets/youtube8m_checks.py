@@ -92,6 +92,10 @@ def _check_segments(context, count, form):
         if not 0 <= label < form.num_classes:
             rule = f"`segment_labels` must be from 0 to {form.num_classes - 1}."
             raise Broken("segment_labels", rule, f"{label}.")
+    for score in feature_values(context, "segment_scores", "float_list"):
+        if not 0.0 <= score <= 1.0:
+            rule = "`segment_scores` must be from 0 to 1."
+            raise Broken("segment_scores", rule, f"{score:f}.")
 
 
 def _check_context(features, form):

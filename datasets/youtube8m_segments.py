@@ -1,14 +1,48 @@
 """The 2019 segment files: five frames each, rated by people for some classes."""
 
-import tensorflow as tf
+import itertools
 
-from datasets import record_errors
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+
+from datasets import record_checks, record_errors
 from datasets import youtube8m_records as records
 
 # In place of the label of a class that nobody rated the segment for.
 UNRATED = -1.0
 
 _MANY_FRAMES = 1 << 32  # more than any start time
+_LOOKS = 1000  # records, one of which must be rated; a file of 2018 has as many
+
+
+def check_rated(paths, bad=None):
+    """Refuses files without rated segments, which would be an empty data set.
+
+    Single records may have none, so that as many as needed are looked at, mostly one;
+    but not all, as that takes hours where there are terabytes of frames.
+
+    Args:
+        paths: list of str.
+        bad: `BadRecords` where bad records are left out; None fails at them, which is
+            left to the reading.
+
+    Raises:
+        ValueError
+    """
+    looked, noted = 0, record_errors.BadRecords()
+    first = (one for path in paths for one in record_checks.whole_records(path, noted))
+    for serialized in itertools.islice(first, _LOOKS):
+        if _is_rated(serialized):
+            return
+        looked += 1
+    if noted.errors and bad is None:
+        return
+    raise ValueError(
+        "`level` must be 'segment' only for files of rated segments, which have "
+        "`segment_start_times` in the context of their records, as those of "
+        "3/frame/validate; `files` can name them. Received: level='segment', and none "
+        f"in {looked} records from {paths[0]} on"
+    )
 
 
 def segments(batch, paths, form):
@@ -65,6 +99,16 @@ def segments(batch, paths, form):
         ".",
         of=labels.value_rowids(),
     )
+    checks += record_errors.assert_each(
+        (scores.flat_values >= 0.0) & (scores.flat_values <= 1.0),
+        paths,
+        batch,
+        "segment_scores",
+        "`segment_scores` must be from 0 to 1.",
+        scores.flat_values,
+        ".",
+        of=scores.value_rowids(),
+    )
     with tf.control_dependencies(checks):
         places = rows * _MANY_FRAMES + values
     unique, which = tf.unique(places, out_idx=tf.int64)
@@ -115,6 +159,15 @@ def rated_crossentropy(labels, predictions):
     total = tf.reduce_sum(tf.where(rated, losses, 0.0), axis=-1)
     number = tf.reduce_sum(tf.cast(rated, predictions.dtype), axis=-1)
     return tf.math.divide_no_nan(total, number)
+
+
+def _is_rated(serialized):
+    try:
+        context = tf.train.SequenceExample.FromString(serialized).context.feature
+    except DecodeError:
+        return False  # the reading tells
+    name = "segment_start_times"
+    return name in context and bool(context[name].int64_list.value)
 
 
 def _segment_context():

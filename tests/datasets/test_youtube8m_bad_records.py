@@ -341,6 +341,9 @@ SEGMENTS = {
         ("segment_scores", [1.0], "Received: 1 for 2"),
         ("segment_end_times", [5], "as many values as `segment_start_times`"),
         ("segment_scores", [1, 0], "must be of the type"),
+        ("segment_scores", [1.0, 1.5], "must be from 0 to 1. Received: 1.500000"),
+        ("segment_scores", [-1.0, 1.0], "must be from 0 to 1. Received: -1.000000"),
+        ("segment_scores", [0.0, np.nan], "must be from 0 to 1. Received: nan"),
     ],
 )
 def test_segments(field, values, said):
