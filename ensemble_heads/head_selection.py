@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from ensemble_heads import ensemblers
-from ensemble_heads.keras_api import keras
+from ensemble_heads.labelled_batches import labelled_batches
 from ensemble_heads.predictions import EnsemblePrediction, Prediction
 from ensemble_heads.training_plan import reduce_losses
 
@@ -34,8 +34,8 @@ def greedy_heads(model, data, max_heads=None):
     Args:
         model: `eh.MultiHeadModel`, compiled: with its base losses and `loss_weights`
             the ensembles are compared.
-        data: `tf.data.Dataset` of batches `(x, y)` or `(x, y, sample_weight)`, or such
-            a tuple of arrays.
+        data: finite `tf.data.Dataset` or Keras `PyDataset` (`Sequence`) of batches
+            `(x, y)` or `(x, y, sample_weight)`, or such a tuple of arrays.
         max_heads: int >= 1, at most so many. Default: no limit.
 
     Returns:
@@ -44,13 +44,15 @@ def greedy_heads(model, data, max_heads=None):
 
     Raises:
         ValueError: a model that is not compiled, or whose ensembler has weights, which
-            belong to all heads together; no data; or a bad `max_heads`.
+            belong to all heads together; no data, or data without an end; or a bad
+            `max_heads`.
 
     References:
         Caruana et al. 2004, Ensemble Selection from Libraries of Models.
     """
     _check(model, max_heads)
-    batches = [_said(model, *batch) for batch in _batches(data)]
+    data, _ = labelled_batches(data, model.outputs_like)
+    batches = [_said(model, *batch) for batch in data]
     if not batches:
         raise ValueError(
             "`data` must hold at least one batch. Received: a dataset without any"
@@ -86,13 +88,6 @@ def _check(model, max_heads):
             "`max_heads` must be an integer of at least 1. "
             f"Received: max_heads={max_heads!r}"
         )
-
-
-def _batches(data):
-    if isinstance(data, tuple):
-        data = tf.data.Dataset.from_tensor_slices(data).batch(128)
-    for batch in data:
-        yield keras.utils.unpack_x_y_sample_weight(batch)
 
 
 def _said(model, x, y, weights):

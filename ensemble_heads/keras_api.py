@@ -12,6 +12,9 @@ import tensorflow as tf
 
 KERAS_3 = int(keras.__version__.split(".")[0]) >= 3
 
+# Batches that a class of Python makes, by number.
+SEQUENCE = keras.utils.PyDataset if KERAS_3 else keras.utils.Sequence
+
 # Those of Keras 2 that `.keras` files do not know, with tensorflow-addons' among them.
 LEGACY_OPTIMIZERS = () if KERAS_3 else (tf.keras.optimizers.legacy.Optimizer,)
 

@@ -105,8 +105,10 @@ def _summary(model, said, input_shape):
             ["disagreement of two heads, mean", f"{differ:.2%}"],
         ]
     text = ""
+    if said.weights is not None:
+        text = "All numbers weigh the examples by their sample weights. "
     if cost.uncounted:
-        text = f"Operations without a count of FLOPs: {len(cost.uncounted)}."
+        text += f"Operations without a count of FLOPs: {len(cost.uncounted)}."
     return Section("Summary", text, rows)
 
 

@@ -148,7 +148,8 @@ def accuracies_of_means(said):
     found = {}
     for of in ("probabilities", "logits"):
         combined = eh.analyses.HeadPredictions.from_logits(
-            said.labels, said.head_logits, said.link, eh.ensemblers.Mean(of)
+            *(said.labels, said.head_logits, said.link, eh.ensemblers.Mean(of)),
+            weights=said.weights,
         )
         found[f"mean_of_{of}_accuracy"] = eh.analyses.accuracies(combined).ensemble
     return found

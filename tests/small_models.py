@@ -5,7 +5,7 @@ import numpy as np
 import ensemble_heads as eh
 import zoo
 from ensemble_heads.head_layouts import HeadTree
-from ensemble_heads.keras_api import keras
+from ensemble_heads.keras_api import SEQUENCE, keras
 
 FEATURES, CLASSES = 6, 4
 
@@ -90,6 +90,30 @@ def several_outputs_model(kind, num_heads=2, **kwargs):
     links = structure(("label", "size"), ("softmax", "linear"))
     wrapper = eh.MultiHeadWrapper.from_heads(heads, links)
     return eh.MultiHeadModel(trunk, wrapper, **kwargs)
+
+
+def sequence_model():
+    """Two heads on masked sequences, a class for each position."""
+    layers = keras.layers
+    inputs = keras.Input((4,), dtype="int32")
+    features = layers.Embedding(9, 5, mask_zero=True)(inputs)
+    shared = layers.Dense(6, name="shared", activation="tanh")(features)
+    outputs = layers.Dense(3, activation="softmax")(shared)
+    return eh.multi_head(keras.Model(inputs, outputs), fork_at="shared")
+
+
+class Batches(SEQUENCE):
+    """Arrays in batches of ten, made by Python."""
+
+    def __init__(self, *arrays):
+        super().__init__()
+        self.arrays = arrays
+
+    def __len__(self):
+        return -(-len(self.arrays[0]) // 10)
+
+    def __getitem__(self, place):
+        return tuple(array[10 * place : 10 * place + 10] for array in self.arrays)
 
 
 def classification_data(examples=24, classes=CLASSES):

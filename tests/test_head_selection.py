@@ -49,6 +49,7 @@ def test_heads_are_those_of_a_search_by_hand(weighted):
         assert eh.greedy_heads(model, data) == expected
         batches = tf.data.Dataset.from_tensor_slices(data).batch(16)
         assert eh.greedy_heads(model, batches) == expected
+        assert eh.greedy_heads(model, small_models.Batches(*data)) == expected
         assert eh.greedy_heads(model, data, max_heads=1) == expected[:1]
         found.add(len(expected))
         kept = model.select_heads(expected)
@@ -88,6 +89,11 @@ def test_bad_input():
     for count in (0, 1.5, True):
         with pytest.raises(ValueError, match="`max_heads` must be an integer"):
             eh.greedy_heads(model, (x, y), max_heads=count)
+    endless = tf.data.Dataset.from_tensor_slices((x, y)).batch(8).repeat()
+    with pytest.raises(ValueError, match="`data` must have an end"):
+        eh.greedy_heads(model, endless)
+    with pytest.raises(ValueError, match="`data` must be a tf.data.Dataset"):
+        eh.greedy_heads(model, iter([(x, y)]))
     nothing = tf.data.Dataset.from_tensor_slices((x, y)).batch(8).take(0)
     with pytest.raises(ValueError, match="`data` must hold at least one batch"):
         eh.greedy_heads(model, nothing)

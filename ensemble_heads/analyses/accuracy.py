@@ -32,9 +32,9 @@ def accuracies(predictions):
     right = predictions.head_classes == predictions.labels[:, np.newaxis]
     ensemble = predictions.ensemble_classes == predictions.labels
     return Accuracies(
-        ensemble=float(np.mean(ensemble)),
-        oracle=float(np.mean(right.any(axis=1))),
-        heads=right.mean(axis=0),
+        ensemble=float(predictions.mean(ensemble)),
+        oracle=float(predictions.mean(right.any(axis=1))),
+        heads=predictions.mean(right),
     )
 
 

@@ -68,7 +68,7 @@ def evaluate_any_time(model, predictions, sizes=None, order=None, input_shape=No
         some = order[:size]
         cost = profiling.profile(model.select_heads(some), input_shape=input_shape)
         right = predictions.classes_of([some])[0] == predictions.labels
-        rows.append((size, cost.flops, cost.parameters, np.mean(right)))
+        rows.append((size, cost.flops, cost.parameters, predictions.mean(right)))
     heads, flops, parameters, found = map(np.array, zip(*rows))
     return AnyTime(heads, flops, parameters, found)
 

@@ -30,7 +30,8 @@ def class_assignment(predictions):
     against = [_log_odds(predictions.head_logits[:, i], labels) for i in heads]
     winners = np.argmin(against, axis=0)
     counts = np.zeros([classes, predictions.num_heads])
-    np.add.at(counts, (labels, winners), 1)
+    weights = 1 if predictions.weights is None else predictions.weights
+    np.add.at(counts, (labels, winners), weights)
     totals = counts.sum(axis=1, keepdims=True)
     return np.divide(counts, totals, where=totals > 0, out=np.full_like(counts, np.nan))
 

@@ -3,8 +3,11 @@
 import numpy as np
 import tensorflow as tf
 
+from ensemble_heads import input_checks, model_inputs
 from ensemble_heads.analyses.head_predictions import HeadPredictions, two_classes
 from ensemble_heads.keras_api import keras
+from ensemble_heads.labelled_batches import labelled_batches
+from ensemble_heads.losses.ensemble_loss import integer_at_least
 from ensemble_heads.multi_head_model import MultiHeadModel
 
 
@@ -30,12 +33,13 @@ def collect(model, data, output=None, batch_size=128, verbose=1):
 
     Args:
         model: `eh.MultiHeadModel`, a classifier.
-        data: finite `tf.data.Dataset` of batches `(x, y)`, or such a tuple of arrays.
-            Sample weights that follow are not looked at. Labels are class numbers
-            `[batch]` or `[batch, 1]`, one-hot `[batch, classes]`, or for sigmoid
-            outputs 0 and 1 of the output's shape. Positions of a sequence count as
-            examples; those that the model masks, or of its loss' `ignore_class`, are
-            left out.
+        data: finite `tf.data.Dataset` or Keras `PyDataset` (`Sequence`) of batches
+            `(x, y)` or `(x, y, sample_weight)`, or such a tuple of arrays. Labels are
+            class numbers `[batch]` or `[batch, 1]`, one-hot `[batch, classes]`, or for
+            sigmoid outputs 0 and 1 of the output's shape. Sample weights are of the
+            labels' shape or its beginning, and weigh in every analysis. Positions of a
+            sequence count as examples. Left out are those that the model masks, of its
+            loss' `ignore_class`, or of weight 0, as fill up batches.
         output: str, name of the output to look at, where there are several.
         batch_size: int, of arrays.
         verbose: 0 or 1, whether to show the progress.
@@ -45,7 +49,8 @@ def collect(model, data, output=None, batch_size=128, verbose=1):
 
     Raises:
         ValueError: an output that is no classifier's, data without an end, without
-            labels or without examples, or labels that do not fit the output.
+            labels or without examples, or labels or weights that do not fit the
+            output.
     """
     return Collector(model, output, batch_size, verbose)(data)
 
@@ -78,7 +83,7 @@ class Collector:
             )
         raw = model.wrapper.flat_links[self.index] == "linear"
         self.form = "logits" if raw else "probabilities"
-        self.batch_size = batch_size
+        self.batch_size = integer_at_least("batch_size", batch_size, 1)
         self.verbose = verbose
         self.ignored = _ignored_class(model, self.index)
         units = model.wrapper.layout.head_shapes[self.index][-1]
@@ -88,25 +93,40 @@ class Collector:
     def __call__(self, data):
         """The `HeadPredictions` of a data set."""
         parts = []
-        batches, count = _batches(data, self.batch_size, self.model.outputs_like)
+        batches, count = labelled_batches(
+            data, self.model.outputs_like, self.batch_size
+        )
         bar = keras.utils.Progbar(count, verbose=self.verbose, unit_name="batch")
-        for x, y, _ in batches:
-            heads, ensemble, mask = self._said(x)
-            parts.append(self._flat(heads.numpy(), ensemble.numpy(), mask, y))
+        for batch in batches:
+            parts.append(self._batch(*batch))
             if self.verbose:
                 bar.update(len(parts))
         if self.verbose and count is None and parts:
             bar.update(len(parts), finalize=True)
+        return self._predictions(parts)
+
+    def check(self, data):
+        """Raises what is wrong with the first batch of a data set, or with its form."""
+        batches, _ = labelled_batches(data, self.model.outputs_like, self.batch_size)
+        for batch in batches:
+            self._batch(*batch)
+            break
+
+    def _predictions(self, parts):
+        """`HeadPredictions` of batches: tuples of labels, heads, ensemble, weights."""
         if not parts:
             raise ValueError("`data` must hold at least one batch. Received: none")
-        labels, heads, ensemble = (np.concatenate(column) for column in zip(*parts))
+        labels, heads, ensemble, weights = map(np.concatenate, zip(*parts))
         one_unit = self.link == "sigmoid" and heads.shape[-1] == 1
         if one_unit:
             heads, ensemble = two_classes(heads), two_classes(ensemble)
-        link = "softmax" if one_unit else self.link
-        ensembler = self.model.flat_ensemblers()[self.index]
         return HeadPredictions(
-            labels, heads, ensemble, link, ensembler, self.form, one_unit
+            *(labels, heads, ensemble),
+            link="softmax" if one_unit else self.link,
+            ensembler=self.model.flat_ensemblers()[self.index],
+            form=self.form,
+            one_unit=one_unit,
+            weights=None if np.all(weights == 1) else weights,
         )
 
     def _forward(self, x):
@@ -117,18 +137,59 @@ class Collector:
             said.mask,
         )
 
-    def _flat(self, heads, ensemble, mask, y):
-        """Labels, heads and ensemble of a batch, positions laid out as examples."""
+    def _batch(self, x, y, weights):
+        """Labels, heads, ensemble and weights; positions laid out as examples."""
         if y is None:
             raise ValueError("`data` must hold labels. Received: inputs alone")
-        target = self.model.outputs_like.flatten(y, "y")[self.index]
-        labels, counted = self._labels(np.asarray(target), ensemble.shape)
-        heads = np.moveaxis(heads, 1, -2)  # [batch, …, heads, classes]
+        self._require_batch(x)
+        with input_checks.clear_errors():
+            heads, ensemble, mask = self._said(x)
+        outputs_like = self.model.outputs_like
+        target = outputs_like.flatten(y, "y")[self.index]
+        weight = outputs_like.flatten(weights, "sample_weight", shared=True)[self.index]
+        labels, counted = self._labels(np.asarray(target), tuple(ensemble.shape))
+        weight = self._weights(weight, tuple(ensemble.shape[:-1]))
+        counted = counted & (weight != 0)
         if mask is not None:
             counted = counted & np.asarray(mask).reshape(-1)
+        heads = np.moveaxis(heads.numpy(), 1, -2)  # [batch, …, heads, classes]
         heads = heads.reshape(-1, *heads.shape[-2:])
-        ensemble = ensemble.reshape(-1, ensemble.shape[-1])
-        return labels[counted], heads[counted], ensemble[counted]
+        ensemble = ensemble.numpy().reshape(-1, ensemble.shape[-1])
+        return labels[counted], heads[counted], ensemble[counted], weight[counted]
+
+    def _require_batch(self, x):
+        """Raises ValueError if an input is one example instead of a batch of them."""
+        given = tf.nest.flatten(x)
+        specs = tf.nest.flatten(model_inputs.input_specs(self.model))
+        if len(given) != len(specs):
+            return  # Keras tells what is missing.
+        for tensor, spec in zip(given, specs):
+            one = spec.shape[1:]
+            # Keras takes [batch] for [batch, 1].
+            if (
+                one != (1,)
+                and one.rank == tensor.shape.rank
+                and (one.is_compatible_with(tensor.shape))
+            ):
+                raise ValueError(
+                    "`data` must hold batches: a dataset of single examples needs "
+                    f"`.batch(…)`. Received: an input of shape {tensor.shape} for "
+                    f"{spec.shape}"
+                )
+
+    def _weights(self, weights, shape):
+        """float64 `[examples]` of sample weights that broadcast from the left."""
+        weights = np.ones(shape) if weights is None else np.asarray(weights)
+        given = shape if weights.shape == (*shape, 1) else weights.shape
+        wanted = [shape[: i + 1] for i in range(len(shape))]
+        if weights.dtype.kind not in "biuf" or given not in wanted:
+            raise ValueError(
+                f"Sample weights of output `{self.name}` must be numbers of shape "
+                f"{' or '.join(map(str, wanted))}. "
+                f"Received: {weights.dtype} of shape {weights.shape}"
+            )
+        aligned = weights.reshape(given + (1,) * (len(shape) - len(given)))
+        return np.broadcast_to(aligned, shape).reshape(-1).astype("float64")
 
     def _labels(self, target, shape):
         """Labels of a batch, and which of them count."""
@@ -142,6 +203,11 @@ class Collector:
                 f"Labels of output `{self.name}` must be of shape "
                 f"{' or '.join(map(str, [*wanted, shape]))}. "
                 f"Received: labels of shape {target.shape}"
+            )
+        if target.dtype.kind not in "biuf":
+            raise ValueError(
+                f"Labels of output `{self.name}` must be numbers. "
+                f"Received: labels of type {target.dtype}"
             )
         if is_dense:
             self._check_rows(target, np.isin(target, (0, 1)), "0 or 1")
@@ -163,7 +229,7 @@ class Collector:
         if not np.all(right):
             raise ValueError(
                 f"Labels of output `{self.name}` must be {rule}. "
-                f"Received: {np.asarray(target)[~right][:3].tolist()}"
+                f"Received: {target[~right][:3].tolist()}"
             )
 
 
@@ -181,42 +247,3 @@ def _ignored_class(model, index):
     plan = getattr(model, "_plan", None)
     base = None if plan is None else plan.base_losses[index]
     return getattr(base, "ignore_class", None)
-
-
-def _batches(data, batch_size, outputs_like):
-    """Batches `(x, y, weights)`, and how many there are, or None."""
-    unpack = keras.utils.unpack_x_y_sample_weight
-    if isinstance(data, tf.data.Dataset):
-        count = int(data.cardinality())
-        if count == tf.data.INFINITE_CARDINALITY:
-            raise ValueError(
-                "`data` must have an end: every example is taken once. "
-                "Received: a dataset that repeats for ever"
-            )
-        return map(unpack, data), None if count < 0 else count
-    if not isinstance(data, (tuple, list)):
-        raise ValueError(
-            "`data` must be a tf.data.Dataset of batches, or a tuple (x, y) of arrays. "
-            f"Received: data of class {type(data).__name__}"
-        )
-    x, y, _ = unpack(data)
-    if y is not None and outputs_like.is_single:
-        y = np.asarray(y)
-    arrays = tf.nest.flatten((x, y) if y is not None else x)
-    sizes = {len(array) for array in arrays}
-    if len(sizes) != 1:
-        raise ValueError(
-            "`data` must hold arrays of one length. "
-            f"Received: arrays of lengths {[len(array) for array in arrays]}"
-        )
-    (size,) = sizes
-    starts = range(0, size, batch_size)
-
-    def batch(start):
-        rows = slice(start, start + batch_size)
-        cut = tf.nest.map_structure(lambda array: tf.constant(array[rows]), x)
-        if y is None:
-            return cut, None, None
-        return cut, tf.nest.map_structure(lambda array: array[rows], y), None
-
-    return map(batch, starts), len(starts)

@@ -10,17 +10,19 @@ from ensemble_heads.analyses.figures import heat_map, new_figure
 def confusion_matrices(predictions):
     """Counts of true against predicted classes, for every head.
 
+    Where examples have weights, sums of these.
+
     Args:
         predictions: `HeadPredictions`.
 
     Returns:
-        int64 `[heads, classes, classes]`; rows are true classes, columns predicted
-        ones, and each matrix sums to the number of examples.
+        int64 (with weights float64) `[heads, classes, classes]`; rows are true
+        classes, columns predicted ones, and each matrix sums to the number of examples.
     """
-    classes = predictions.num_classes
+    classes, weights = predictions.num_classes, predictions.weights
     return np.stack(
         [
-            np.bincount(predictions.labels * classes + said, minlength=classes**2)
+            np.bincount(predictions.labels * classes + said, weights, classes**2)
             for said in predictions.head_classes.T
         ]
     ).reshape(-1, classes, classes)
@@ -52,7 +54,8 @@ def plot_confusion_matrices(
         axes.set_visible(False)
     for axes, head in zip(panels.flat, heads):
         matrix = matrices[head]
-        shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+        totals = matrix.sum(axis=1, keepdims=True)
+        shares = matrix / np.where(totals > 0, totals, 1)
         image = heat_map(axes, shares)
         axes.set_title(f"head {head}")
     figure.colorbar(image, ax=panels).set_label("share of the true class")

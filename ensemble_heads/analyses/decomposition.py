@@ -83,9 +83,9 @@ def mean_loss(predictions, logits):
     labels = predictions.labels
     if predictions.link == "softmax":
         logs = log_probabilities(logits)
-        return -float(np.mean(logs[np.arange(len(labels)), labels]))
+        return -float(predictions.mean(logs[np.arange(len(labels)), labels]))
     yes, no = log_odds_parts(logits)
-    return -float(np.mean(np.sum(np.where(labels, yes, no), axis=-1)))
+    return -float(predictions.mean(np.sum(np.where(labels, yes, no), axis=-1)))
 
 
 def _divergence(predictions, logits):
@@ -93,7 +93,8 @@ def _divergence(predictions, logits):
     if predictions.link == "softmax":
         whole = log_probabilities(predictions.ensemble_logits)
         one = log_probabilities(logits)
-        return float(np.mean(np.sum(np.exp(whole) * (whole - one), axis=-1)))
+        terms = np.exp(whole) * (whole - one)
+        return float(predictions.mean(np.sum(terms, axis=-1)))
     pairs = zip(log_odds_parts(predictions.ensemble_logits), log_odds_parts(logits))
     terms = sum(np.exp(whole) * (whole - one) for whole, one in pairs)
-    return float(np.mean(np.sum(terms, axis=-1)))
+    return float(predictions.mean(np.sum(terms, axis=-1)))

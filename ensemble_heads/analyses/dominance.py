@@ -49,7 +49,7 @@ def module_dominance(predictions):
     return ModuleDominance(
         head_errors=1.0 - found.heads,
         ensemble_error=1.0 - found.ensemble,
-        agreement=same.mean(axis=0),
+        agreement=predictions.mean(same),
     )
 
 

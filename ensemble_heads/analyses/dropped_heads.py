@@ -69,7 +69,7 @@ def drop_heads(predictions, dropped=None, draws=20, seed=0):
         for _ in range(draws)
     ]
     right = predictions.classes_of(kept) == predictions.labels
-    return DroppedHeads(dropped, right.mean(axis=1).reshape(-1, draws))
+    return DroppedHeads(dropped, predictions.mean(right.T).reshape(-1, draws))
 
 
 def plot_dropped_heads(results, title="Accuracy as heads are dropped at random"):

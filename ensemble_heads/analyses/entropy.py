@@ -36,9 +36,10 @@ def output_entropies(predictions):
         Webb et al. 2019, arXiv:1902.04422, Table 6: per head, averaged over the test
         set; then its minimum, maximum, mean and deviation over the heads.
     """
-    stack, link = predictions.head_logits, predictions.link
-    heads = [_entropy(stack[:, i], link) for i in range(predictions.num_heads)]
-    return OutputEntropies(np.array(heads), _entropy(predictions.ensemble_logits, link))
+    stack = predictions.head_logits
+    heads = [_entropy(predictions, stack[:, i]) for i in range(predictions.num_heads)]
+    ensemble = _entropy(predictions, predictions.ensemble_logits)
+    return OutputEntropies(np.array(heads), ensemble)
 
 
 def plot_output_entropies(result, title="Entropy of predictions"):
@@ -59,10 +60,11 @@ def plot_output_entropies(result, title="Entropy of predictions"):
     return figure
 
 
-def _entropy(logits, link):
-    if link == "softmax":
+def _entropy(predictions, logits):
+    """Mean entropy of the predictions with raw outputs `[examples, classes]`."""
+    if predictions.link == "softmax":
         parts = [log_probabilities(logits)]
     else:
         parts = log_odds_parts(logits)
     terms = sum(-np.exp(logs) * logs for logs in parts)
-    return float(np.mean(np.sum(terms, axis=-1)))
+    return float(predictions.mean(np.sum(terms, axis=-1)))

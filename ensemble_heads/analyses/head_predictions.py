@@ -30,6 +30,8 @@ class HeadPredictions:
         ensembler: the model's ensembler layer, or None where it is not known.
         form: `"probabilities"` or `"logits"`, the form in which it takes predictions.
         one_unit: bool, whether the model has one sigmoid unit for two classes.
+        weights: float64 `[examples]`, at least 0, what the examples weigh in all that
+            is counted or averaged; None where they all weigh the same.
     """
 
     labels: np.ndarray
@@ -39,6 +41,7 @@ class HeadPredictions:
     ensembler: object = None
     form: str = "probabilities"
     one_unit: bool = False
+    weights: np.ndarray | None = None
 
     def __post_init__(self):
         if self.link not in LINKS:
@@ -53,6 +56,7 @@ class HeadPredictions:
                 f"{(examples, classes)}. Received: {shapes[0]}, "
                 f"{self.head_logits.shape}, {shapes[1]}"
             )
+        self._check_weights()
         absent = np.isnan(self.head_logits).any(axis=(0, 2))
         if absent.any() or np.isnan(self.ensemble_logits).any():
             found = (
@@ -64,14 +68,18 @@ class HeadPredictions:
             )
 
     @classmethod
-    def from_logits(cls, labels, head_logits, link="softmax", ensembler="mean"):
+    def from_logits(
+        cls, labels, head_logits, link="softmax", ensembler="mean", weights=None
+    ):
         """From raw outputs of heads alone; arguments as the attributes."""
         head_logits = np.asarray(head_logits, "float32")
         layer = ensemblers.get(ensembler)
         labels = np.asarray(labels, "int64" if link == "softmax" else bool)
         heads = Prediction(head_logits, link)
         ensemble_logits = _combined(layer, heads)
-        return cls(labels, head_logits, ensemble_logits, link, layer)
+        if weights is not None:
+            weights = np.asarray(weights, "float64")
+        return cls(labels, head_logits, ensemble_logits, link, layer, weights=weights)
 
     @property
     def num_examples(self):
@@ -106,6 +114,16 @@ class HeadPredictions:
         """int64 `[examples]`, the ensemble's most probable class."""
         self.require_one_class("`ensemble_classes`")
         return np.argmax(self.ensemble_logits, axis=-1)
+
+    def mean(self, values):
+        """The mean of `[examples, …]` over the examples, by their weights."""
+        return np.average(values, axis=0, weights=self.weights)
+
+    def sum(self, values):
+        """The sum of `[examples, …]` over the examples, each times its weight."""
+        if self.weights is None:
+            return np.sum(values, axis=0)
+        return np.tensordot(self.weights, values, axes=1)
 
     def logits_of(self, heads):
         """Raw output `[examples, classes]` of the ensemble of some heads alone.
@@ -152,6 +170,21 @@ class HeadPredictions:
                 for i in range(0, len(groups), rows)
             ]
         )
+
+    def _check_weights(self):
+        weights = self.weights
+        if weights is None:
+            return
+        if weights.shape != self.head_logits.shape[:1]:
+            raise ValueError(
+                "`weights` must be one number per example, of shape "
+                f"{self.head_logits.shape[:1]}. Received: {weights.shape}"
+            )
+        if not (np.isfinite(weights).all() and weights.min() >= 0 and weights.any()):
+            raise ValueError(
+                "`weights` of examples must be finite, at least 0, and not all 0. "
+                f"Received: weights from {weights.min()} to {weights.max()}"
+            )
 
     def require_free_ensembler(self):
         """Raises ValueError if the ensembler is not known or has weights."""

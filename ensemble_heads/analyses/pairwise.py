@@ -15,7 +15,7 @@ def disagreement(predictions):
         float64 `[heads, heads]` in [0, 1], symmetric, 0 on the diagonal.
     """
     classes = predictions.head_classes
-    return np.stack([np.mean(classes != one[:, None], axis=0) for one in classes.T])
+    return np.stack([predictions.mean(classes != one[:, None]) for one in classes.T])
 
 
 def mean_disagreement(matrix):

@@ -153,4 +153,4 @@ def _measure(predictions):
     if predictions.link != "softmax":
         return loss, np.nan
     wrong = predictions.ensemble_classes != predictions.labels
-    return loss, np.mean(wrong)
+    return loss, predictions.mean(wrong)

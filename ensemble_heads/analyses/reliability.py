@@ -15,7 +15,7 @@ class Calibration:
         error: float, the expected calibration error: the mean of |accuracy -
             confidence| over the bins by their numbers of examples.
         edges: float64 `[bins + 1]`; a bin holds its upper edge.
-        counts: int64 `[bins]`.
+        counts: int64 `[bins]`; where examples have weights, their float64 sums.
         confidences: float64 `[bins]`, means; NaN where a bin is empty.
         accuracies: float64 `[bins]`, shares; NaN where a bin is empty.
     """
@@ -53,16 +53,18 @@ def calibration(predictions, head=None, bins=15):
     edges = np.linspace(0.0, 1.0, bins + 1)
     # Rounding may put a probability a little above 1.
     place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
-    counts = np.bincount(place, minlength=bins)
+    weights = predictions.weights
+    counts = np.bincount(place, weights, minlength=bins)
 
     def means(values):
-        sums = np.bincount(place, weights=values, minlength=bins)
+        weighted = values if weights is None else values * weights
+        sums = np.bincount(place, weighted, minlength=bins)
         empty = np.full(bins, np.nan)
         return np.divide(sums, counts, where=counts > 0, out=empty)
 
     confidences, found = means(confidence), means(right.astype("float64"))
     gaps = np.nan_to_num(np.abs(found - confidences))
-    error = float(np.sum(gaps * counts) / len(place))
+    error = float(np.sum(gaps * counts) / np.sum(counts))
     return Calibration(error, edges, counts, confidences, found)
 
 

@@ -120,11 +120,11 @@ def _f1_scores(predictions, groups):
     else:
         true = predictions.labels
         answers = (predictions.logits_of(group) > 0 for group in groups)
-    return np.array([_f1(said, true) for said in answers])
+    return np.array([_f1(predictions, said, true) for said in answers])
 
 
-def _f1(said, true):
+def _f1(predictions, said, true):
     """F1 of yes and no, bool `[examples, classes]`, for each class."""
-    found = np.sum(said & true, axis=0)
-    total = np.sum(said, axis=0) + np.sum(true, axis=0)
-    return np.where(total > 0, 2 * found / np.maximum(total, 1), 0.0)
+    found = predictions.sum(said & true)
+    total = predictions.sum(said) + predictions.sum(true)
+    return np.where(total > 0, 2 * found / np.where(total > 0, total, 1), 0.0)

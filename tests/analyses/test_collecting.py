@@ -42,11 +42,11 @@ def test_every_form_of_data_gives_the_same():
     x, labels = small_models.classification_data(24)
     expected = collect(model, (x, labels))
     hot = np.eye(small_models.CLASSES)[labels].astype("float32")
-    weights = np.zeros(24, "float32")
+    weights = np.ones(24, "float32")
     dataset = tf.data.Dataset.from_tensor_slices((x, labels)).batch(10)
     filtered = dataset.filter(lambda *_: True)  # of unknown length
     forms = [(x, labels[:, None]), (x, hot), (x, list(labels), weights), dataset]
-    for data in [*forms, filtered]:
+    for data in [*forms, filtered, small_models.Batches(x, labels), [x, labels]]:
         same(collect(model, data), expected)
     assert collect(model, dataset, verbose=1).num_examples == 24
 
@@ -111,18 +111,8 @@ def test_raw_outputs_mean_what_the_loss_says():
     npt.assert_allclose(said.ensemble_logits, whole, atol=1e-6)
 
 
-def sequence_model():
-    """Two heads on masked sequences, a class for each position."""
-    layers = keras.layers
-    inputs = keras.Input((4,), dtype="int32")
-    features = layers.Embedding(9, 5, mask_zero=True)(inputs)
-    shared = layers.Dense(6, name="shared", activation="tanh")(features)
-    outputs = layers.Dense(3, activation="softmax")(shared)
-    return eh.multi_head(keras.Model(inputs, outputs), fork_at="shared")
-
-
 def test_positions_of_sequences_are_examples_unless_masked():
-    model = sequence_model()
+    model = small_models.sequence_model()
     x = np.array([[1, 2, 3, 0], [4, 0, 0, 0], [5, 6, 7, 8]], "int32")
     labels = np.arange(12).reshape(3, 4) % 3
     said = collect(model, (x, labels), batch_size=2)
@@ -149,6 +139,7 @@ def test_bad_data():
     x, labels = np.ones([6, small_models.FEATURES]), np.arange(6) % 4
     endless = tf.data.Dataset.from_tensors((x, labels)).repeat()
     nothing = tf.data.Dataset.from_tensors((x, labels)).take(0)
+    unbatched = tf.data.Dataset.from_tensor_slices((x.astype("float32"), labels))
     soft = np.full([6, small_models.CLASSES], 0.25)
     for data, message in [
         (endless, "must have an end"),
@@ -164,8 +155,21 @@ def test_bad_data():
         ((x, soft), "must be 0 or 1"),
         ((x, np.ones([6, small_models.CLASSES])), "must be one-hot"),
         ((x, np.ones([6, 2])), "must be of shape"),
+        ((x, labels.astype(str)), "must be numbers.*labels of type <U"),
+        ((x[0], labels), "must hold batches"),
+        ((x[0], 2), "first axis of an array is the batch"),
+        ((x.tolist(), labels), "Received: a float in place of an array"),
+        (unbatched, r"needs `.batch.*an input of shape \(6,\) for \(None, 6\)"),
+        ((x, labels, np.ones(5)), "arrays of one length"),
+        ((x, labels, np.ones([6, 2])), r"numbers of shape \(6,\).*shape \(6, 2\)"),
+        ((x, labels, np.full(6, "1")), "Sample weights.*must be numbers"),
+        ((x, labels, -np.ones(6)), "`weights`.* at least 0, and not all 0"),
+        ((x, labels, np.full(6, np.nan)), "`weights`.* must be finite"),
+        ((x, labels, np.zeros(6)), "at least one example"),
     ]:
         with pytest.raises(ValueError, match=message):
             collect(model, data)
+    with pytest.raises(ValueError, match="`batch_size` must be an integer"):
+        collect(model, (x, labels), batch_size=0)
     with pytest.raises(ValueError, match="must be an eh.MultiHeadModel; eh.combine"):
         collect(model.head(0), (x, labels))
