@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ensemble_heads import analyses, profiling, provenance, report_page
+from ensemble_heads.analyses import figures
 from ensemble_heads.report_page import Section
 
 # Inches: the labels stay readable where a telephone shows it at its own width.
@@ -53,11 +54,7 @@ def report(
     """
     arguments = {"output": output, "batch_size": batch_size, "verbose": verbose}
     said = analyses.collect(model, data, **arguments)
-    if class_names is not None and len(class_names) != said.num_classes:
-        raise ValueError(
-            f"`class_names` must have {said.num_classes} entries, one per class. "
-            f"Received: class_names={class_names!r}"
-        )
+    figures.require_names(class_names, said.num_classes)
     sections = [_summary(model, said, input_shape)]
     if said.link == "softmax":
         sections += _of_one_class(said, class_names)

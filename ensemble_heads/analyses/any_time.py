@@ -5,7 +5,9 @@ import dataclasses
 import numpy as np
 
 from ensemble_heads import profiling
-from ensemble_heads.analyses.figures import one_panel
+from ensemble_heads.analyses.figures import by_label, label_curves, one_panel
+from ensemble_heads.analyses.whole_numbers import whole_numbers
+from ensemble_heads.multi_head_model import MultiHeadModel
 
 # Costs that differ by more are drawn by their logarithms: labels lie apart.
 _WIDE = 20
@@ -43,9 +45,14 @@ def evaluate_any_time(model, predictions, sizes=None, order=None, input_shape=No
         `AnyTime`.
 
     Raises:
-        ValueError: sizes or an order that the model does not have, or an ensembler
-            with weights.
+        ValueError: sizes or an order that the model does not have, a model without
+            heads, or an ensembler with weights.
     """
+    if not isinstance(model, MultiHeadModel):
+        raise ValueError(
+            "`model` must be an eh.MultiHeadModel, of which heads can be left out. "
+            f"Received: model of class {type(model).__name__}"
+        )
     count = model.num_heads
     order = list(range(count)) if order is None else list(order)
     if count != predictions.num_heads or sorted(order) != list(range(count)):
@@ -57,11 +64,7 @@ def evaluate_any_time(model, predictions, sizes=None, order=None, input_shape=No
     if sizes is None:
         powers = [2**i for i in range(count.bit_length())]
         sizes = sorted({*powers, count})
-    if not sizes or min(sizes) < 1 or max(sizes) > count:
-        raise ValueError(
-            f"`sizes` must be numbers of heads from 1 to {count}. "
-            f"Received: sizes={sizes}"
-        )
+    sizes = whole_numbers("sizes", sizes, 1, count)
     predictions.require_free_ensembler()
     rows = []
     for size in sizes:
@@ -83,11 +86,11 @@ def plot_any_time(results, title="Accuracy against FLOPs"):
     Returns:
         matplotlib `Figure`.
     """
-    curves = results if isinstance(results, dict) else {"": results}
+    curves = by_label(results)
     figure, axes = one_panel(title, "FLOPs per example", "accuracy in %")
     for label, result in curves.items():
         percent = 100 * result.accuracies
-        axes.plot(result.flops, percent, marker="o", label=label or None)
+        axes.plot(result.flops, percent, marker="o", label=label)
         for heads, *place in zip(result.heads, result.flops, percent):
             axes.annotate(
                 str(heads), place, xytext=(4, 4), textcoords="offset points", fontsize=8
@@ -96,6 +99,5 @@ def plot_any_time(results, title="Accuracy against FLOPs"):
     if max(flops) > _WIDE * min(flops):
         axes.set_xscale("log")
     axes.margins(x=0.1)
-    if isinstance(results, dict):
-        axes.legend()
+    label_curves(axes, curves)
     return figure

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from ensemble_heads.analyses.figures import heat_map, new_figure
+from ensemble_heads.analyses.figures import heat_map, new_figure, require_names
 
 _MOST_LABELS = 40  # of classes, one below the other
 
@@ -60,6 +60,7 @@ def plot_class_assignment(shares, class_names=None, title="Heads that win a clas
         matplotlib `Figure`.
     """
     classes, heads = shares.shape
+    require_names(class_names, classes)
     step = -(-classes // _MOST_LABELS)
     figure = new_figure(
         max(4.0, min(12.0, 2 + 0.5 * heads)), max(3.0, 1 + 0.3 * classes / step)

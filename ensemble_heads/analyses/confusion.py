@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from ensemble_heads.analyses.figures import heat_map, new_figure
+from ensemble_heads.analyses.whole_numbers import whole_numbers
 
 
 def confusion_matrices(predictions):
@@ -45,7 +46,8 @@ def plot_confusion_matrices(
     References:
         Webb et al. 2019, arXiv:1902.04422, Figure 10.
     """
-    heads = list(range(min(4, len(matrices)))) if heads is None else list(heads)
+    heads = range(min(4, len(matrices))) if heads is None else heads
+    heads = whole_numbers("heads", heads, 0, len(matrices) - 1)
     columns = min(max_columns, len(heads))
     rows = math.ceil(len(heads) / columns)
     figure = new_figure(1.5 + 2.6 * columns, 1.0 + 2.4 * rows)

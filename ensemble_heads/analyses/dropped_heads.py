@@ -4,7 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from ensemble_heads.analyses.figures import one_panel
+from ensemble_heads.analyses.figures import by_label, label_curves, one_panel
+from ensemble_heads.analyses.whole_numbers import whole_numbers
+from ensemble_heads.losses.ensemble_loss import integer_at_least
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,15 +55,8 @@ def drop_heads(predictions, dropped=None, draws=20, seed=0):
     heads = predictions.num_heads
     if dropped is None:
         dropped = np.unique(np.linspace(0, heads - 1, min(heads, 21)).astype("int64"))
-    dropped = np.asarray(dropped).reshape(-1)
-    whole = dropped.size and np.issubdtype(dropped.dtype, np.integer)
-    if not whole or dropped.min() < 0 or dropped.max() >= heads:
-        raise ValueError(
-            f"`dropped` must be whole numbers from 0 to {heads - 1}, so that a head is "
-            f"left. Received: dropped={dropped.tolist()}"
-        )
-    if draws < 1:
-        raise ValueError(f"`draws` must be at least 1. Received: draws={draws}")
+    dropped = np.array(whole_numbers("dropped", dropped, 0, heads - 1))  # One is left.
+    draws = integer_at_least("draws", draws, 1)
     generator = np.random.default_rng(seed)
     kept = [
         np.sort(generator.permutation(heads)[number:])
@@ -82,14 +77,13 @@ def plot_dropped_heads(results, title="Accuracy as heads are dropped at random")
     Returns:
         matplotlib `Figure`.
     """
-    curves = results if isinstance(results, dict) else {"": results}
+    curves = by_label(results)
     figure, axes = one_panel(title, "heads dropped", "accuracy in %")
     for label, result in curves.items():
         mean, std = 100 * result.mean, 100 * result.std
-        (line,) = axes.plot(result.dropped, mean, marker="o", label=label or None)
+        (line,) = axes.plot(result.dropped, mean, marker="o", label=label)
         band = mean - std, mean + std
         axes.fill_between(result.dropped, *band, color=line.get_color(), alpha=0.2)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    if isinstance(results, dict):
-        axes.legend()
+    label_curves(axes, curves)
     return figure

@@ -40,6 +40,38 @@ def heat_map(axes, shares, highest=1.0):
     return axes.imshow(shares, vmin=0.0, vmax=highest, cmap="viridis", aspect="auto")
 
 
+def require_names(class_names, classes):
+    """Raises ValueError unless there is one name per class, or none are given."""
+    if class_names is not None and len(class_names) != classes:
+        raise ValueError(
+            f"`class_names` must have {classes} entries, one per class. "
+            f"Received: class_names={class_names!r}"
+        )
+
+
+def by_label(results):
+    """{label: result} of several results, or of one alone, whose label is empty.
+
+    Args:
+        results: one result, or a dict of them by label: texts, or numbers such as the
+            values of lambda.
+
+    Raises:
+        ValueError: an empty dict.
+    """
+    if not isinstance(results, dict):
+        return {"": results}
+    if not results:
+        raise ValueError("`results` must hold at least one. Received: results={}")
+    return {str(label): result for label, result in results.items()}
+
+
+def label_curves(axes, curves):
+    """A legend for what `by_label` gave, where there are labels."""
+    if any(curves):
+        axes.legend()
+
+
 def legend_below(axes):
     """A legend under the panel, where it hides nothing."""
     axes.figure.legend(

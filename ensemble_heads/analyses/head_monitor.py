@@ -1,13 +1,12 @@
 """The heads' errors while a model trains, in the logs and in TensorBoard."""
 
-import numbers
-
 import tensorflow as tf
 
 from ensemble_heads.analyses.collecting import Collector
 from ensemble_heads.analyses.dominance import module_dominance
 from ensemble_heads.analyses.pairwise import disagreement, mean_disagreement
 from ensemble_heads.keras_api import keras
+from ensemble_heads.losses.ensemble_loss import integer_at_least
 
 
 class HeadMonitor(keras.callbacks.Callback):
@@ -33,20 +32,16 @@ class HeadMonitor(keras.callbacks.Callback):
 
     Raises:
         ValueError: `every` is no integer of at least 1; as training begins, an output
-            of several labels per example.
+            of several labels per example, or what is wrong with the first batch.
     """
 
     def __init__(
         self, data, log_dir=None, every=1, output=None, batch_size=128, prefix="val_"
     ):
         super().__init__()
-        if not isinstance(every, numbers.Integral) or every < 1:
-            raise ValueError(
-                f"`every` must be an integer of at least 1. Received: every={every!r}"
-            )
         self.data = data
         self.log_dir = log_dir
-        self.every = every
+        self.every = integer_at_least("every", every, 1)
         self.output = output
         self.batch_size = batch_size
         self.prefix = prefix
@@ -61,6 +56,7 @@ class HeadMonitor(keras.callbacks.Callback):
                 "`HeadMonitor` must watch an output of one class per example. "
                 f"Received: output `{self._collector.name}`, of several labels"
             )
+        self._collector.check(self.data)  # Not after an epoch of training.
         self._last = None
         if self.log_dir is not None:
             self._writer = tf.summary.create_file_writer(str(self.log_dir))

@@ -7,13 +7,16 @@ import numpy as np
 
 from ensemble_heads.analyses.collecting import Collector
 from ensemble_heads.analyses.decomposition import mean_loss
-from ensemble_heads.analyses.figures import new_figure
+from ensemble_heads.analyses.figures import by_label, label_curves, new_figure
+from ensemble_heads.combining import combine
 from ensemble_heads.keras_api import keras
+from ensemble_heads.losses.ensemble_loss import integer_at_least
+from ensemble_heads.multi_head_model import MultiHeadModel
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class OptimumWidth:
-    """The ensemble at weights w + d v, for distances d and unit directions v.
+    """The model at weights w + d v, for distances d and unit directions v.
 
     Attributes:
         distances: float64 `[distances]`, d.
@@ -37,15 +40,17 @@ def optimum_width(
     batch_size=128,
     verbose=0,
 ):
-    """Loss and error of the ensemble under random perturbations of all its weights.
+    """Loss and error of a model under random perturbations of all its weights.
 
     A direction is drawn uniformly from the unit sphere in the space of all trainable
     weights together, and kept for all distances. Statistics of batch norms stay as they
     are. The weights come back bit for bit, also after an error.
 
     Args:
-        model: `eh.MultiHeadModel`. The figure compares single networks; one is, as a
-            branch `model.head(i)` is too, `eh.combine([network])`.
+        model: `eh.MultiHeadModel`, whose ensemble is measured; or a plain functional
+            model, such as the single networks of the figure or a branch
+            `model.head(i)`. Of a plain one a copy is pushed; raw outputs mean what the
+            loss says that it was compiled with.
         data: as for `collect`: the training or the test part, or some of it.
         distances: list of floats, d; the paper goes from 0 to 5.
         directions: int >= 1, how many v; the paper draws 5.
@@ -67,10 +72,8 @@ def optimum_width(
         raise ValueError(
             f"`distances` must be finite numbers. Received: distances={distances}"
         )
-    if directions < 1:
-        raise ValueError(
-            f"`directions` must be at least 1. Received: directions={directions}"
-        )
+    directions = integer_at_least("directions", directions, 1)
+    model = _multi_headed(model)
     collector = Collector(model, output, batch_size)
     if not model.trainable_variables:
         raise ValueError(
@@ -92,35 +95,47 @@ def optimum_width(
     return OptimumWidth(distances, losses, errors)
 
 
-def plot_optimum_width(results, title="Width of the optimum"):
+def plot_optimum_width(results, title="Width of the optimum", max_columns=2):
     """Loss and error against the distance, a curve for each direction, as in Figure 3.
 
     Args:
-        results: `OptimumWidth`, or a dict of them by label, such as "training" and
-            "test", or the names of methods.
+        results: `OptimumWidth`, or a dict of them by label, to compare: by the names of
+            methods, or as "training" and "test".
         title: str.
+        max_columns: int, panels in a row; 1 puts the errors below the losses. There
+            are no errors with several labels per example.
 
     Returns:
         matplotlib `Figure`.
     """
-    curves = results if isinstance(results, dict) else {"": results}
-    figure = new_figure(9.0, 4.0)
-    left, right = figure.subplots(1, 2)
-    for number, (label, result) in enumerate(curves.items()):
-        for column in range(result.losses.shape[1]):
+    curves = by_label(results)
+    panels = {"cross entropy in nats": [(r.losses, r) for r in curves.values()]}
+    if not all(np.isnan(result.errors).all() for result in curves.values()):
+        panels["error in %"] = [(100 * r.errors, r) for r in curves.values()]
+    shape = (1, len(panels)) if max_columns > 1 else (len(panels), 1)
+    figure = new_figure(4.5 * shape[1], 4.0 * shape[0])
+    every_axes = figure.subplots(*shape, squeeze=False).flat
+    for axes, (ylabel, found) in zip(every_axes, panels.items(), strict=True):
+        for number, (label, (values, result)) in enumerate(zip(curves, found)):
             style = {"color": f"C{number}", "alpha": 0.7}
-            if column == 0 and label:
-                style["label"] = label
-            left.plot(result.distances, result.losses[:, column], **style)
-            right.plot(result.distances, 100 * result.errors[:, column], **style)
-    left.set(xlabel="distance d", ylabel="cross entropy in nats")
-    right.set(xlabel="distance d", ylabel="error in %")
-    for axes in (left, right):
+            lines = axes.plot(result.distances, values, **style)
+            lines[0].set_label(label)
+        axes.set(xlabel="distance d", ylabel=ylabel)
         axes.grid(alpha=0.3)
-    if isinstance(results, dict):
-        left.legend()
+    label_curves(figure.axes[0], curves)
     figure.suptitle(title)
     return figure
+
+
+def _multi_headed(model):
+    """The model itself, or a plain one's copy as the ensemble of that one head."""
+    if isinstance(model, MultiHeadModel) or not isinstance(model, keras.Model):
+        return model
+    copy = combine([model], name=model.name)
+    loss = getattr(model, "loss", None)
+    if loss is not None:
+        copy.compile(loss=loss)
+    return copy
 
 
 @contextlib.contextmanager

@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 
 from ensemble_heads.analyses.figures import legend_below, one_panel
+from ensemble_heads.analyses.whole_numbers import whole_numbers
+from ensemble_heads.losses.ensemble_loss import integer_at_least
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,21 +34,20 @@ def calibration(predictions, head=None, bins=15):
 
     Args:
         predictions: `HeadPredictions`.
-        head: int, index of a head. Default: the ensemble.
+        head: int, index of a head; negative ones count from the end. Default: the
+            ensemble.
         bins: int >= 1, bins from 0 to 1; the reference takes 15.
 
     References:
         Guo et al. 2017, arXiv:1706.04599, equation 3.
     """
     predictions.require_one_class("`calibration`")
-    if bins < 1:
-        raise ValueError(f"`bins` must be at least 1. Received: bins={bins}")
-    heads = predictions.num_heads
-    if head is not None and not -heads <= head < heads:
-        raise ValueError(f"`head` must be from 0 to {heads - 1}. Received: head={head}")
+    bins = integer_at_least("bins", bins, 1)
     if head is None:
         said = predictions.ensemble_probabilities
     else:
+        heads = predictions.num_heads
+        (head,) = whole_numbers("head", head, -heads, heads - 1)
         said = predictions.head_probabilities[:, head]
     confidence = said.max(axis=-1).astype("float64")
     right = said.argmax(axis=-1) == predictions.labels

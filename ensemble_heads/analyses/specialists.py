@@ -4,7 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from ensemble_heads.analyses.figures import legend_below, one_panel
+from ensemble_heads.analyses.figures import by_label, legend_below, one_panel
+from ensemble_heads.analyses.whole_numbers import whole_numbers
+from ensemble_heads.losses.ensemble_loss import integer_at_least
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,11 +63,8 @@ def find_specialists(validation, test, size=1, candidates=200, seed=0):
             f"and classes {validation.head_logits.shape[1:]} and "
             f"{test.head_logits.shape[1:]}"
         )
-    if not 1 <= size <= heads or candidates < 1:
-        raise ValueError(
-            f"`size` must be from 1 to {heads}, and `candidates` at least 1. "
-            f"Received: size={size}, candidates={candidates}"
-        )
+    (size,) = whole_numbers("size", size, 1, heads)
+    candidates = integer_at_least("candidates", candidates, 1)
     groups = _groups(heads, size, candidates, seed)
     on_validation, on_test = _f1_scores(validation, groups), _f1_scores(test, groups)
     best = np.argmax(on_validation, axis=0)
@@ -81,18 +80,19 @@ def plot_specialists(results, title="Specialist and random sub-ensembles"):
     """Mean F1 score of specialists and of random sub-ensembles.
 
     Args:
-        results: {label, such as lambda: `Specialists`}.
+        results: `Specialists`, or a dict of them by label, such as lambda.
         title: str.
 
     Returns:
         matplotlib `Figure`.
     """
     figure, axes = one_panel(title, "", "mean F1 score")
+    results = by_label(results)
     places = np.arange(len(results))
     for offset, kind in ((-0.2, "random"), (0.2, "specialist")):
         scores = [getattr(result, kind).mean() for result in results.values()]
         axes.bar(places + offset, scores, width=0.4, label=kind)
-    axes.set_xticks(places, labels=[str(label) for label in results])
+    axes.set_xticks(places, labels=list(results))
     axes.set_ylim(0, 1)
     legend_below(axes)
     return figure

@@ -8,6 +8,7 @@ import tensorflow as tf
 import ensemble_heads as eh
 from ensemble_heads import analyses
 from ensemble_heads.analyses import perturbation
+from ensemble_heads.keras_api import keras
 from tests import small_models
 
 
@@ -43,8 +44,13 @@ def test_any_time_by_hand():
     npt.assert_array_equal(found.parameters, [trunk + head])
     with pytest.raises(ValueError, match="`order` must name"):
         analyses.evaluate_any_time(model, said, order=[0, 0])
-    with pytest.raises(ValueError, match="`sizes` must be"):
-        analyses.evaluate_any_time(model, said, sizes=[3])
+    for sizes in ([3], [0], [1.5], []):
+        with pytest.raises(ValueError, match="`sizes` must be whole, from 1 to 2"):
+            analyses.evaluate_any_time(model, said, sizes=sizes)
+    again = analyses.evaluate_any_time(model, said, sizes=np.array([1]))
+    npt.assert_array_equal(again.flops, found.flops)
+    with pytest.raises(ValueError, match="`model` must be an eh.MultiHeadModel"):
+        analyses.evaluate_any_time(model.head(0), said)
 
 
 # ---- Width of the optimum
@@ -86,12 +92,69 @@ def test_perturbed_weights_are_a_step_away_and_come_back(monkeypatch):
     assert found.losses[2, 1] != found.losses[2, 0]
 
 
-def test_a_single_network_is_pushed_as_an_ensemble_of_one():
-    model, (x, y) = settled()
-    branch = model.head(1)
-    found = analyses.optimum_width(eh.combine([branch]), (x, y), [0.0], directions=1)
-    classes = branch.predict(x, verbose=0).argmax(axis=-1)
-    npt.assert_allclose(found.errors, [[np.mean(classes != y)]])
+def single_network(activation="softmax"):
+    layers = keras.layers
+    inputs = keras.Input((small_models.FEATURES,))
+    hidden = layers.BatchNormalization()(layers.Dense(9)(inputs))
+    hidden = layers.ReLU()(layers.Dense(8, name="frozen", trainable=False)(hidden))
+    outputs = layers.Dense(small_models.CLASSES, activation)(hidden)
+    return keras.Model(inputs, outputs)
+
+
+@pytest.mark.parametrize("activation", ["softmax", None])
+def test_a_single_network_is_pushed_as_it_is(activation):
+    """By a loop over `evaluate`: weights that do not train stay, as does the model."""
+    network, (x, y) = single_network(activation), small_models.classification_data(20)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=activation is None)
+    network.compile("sgd", loss, metrics=["accuracy"])
+    network.fit(x, y, verbose=0)
+    before = bits(network)
+    distances = [0.0, 1.0, 3.0]
+    found = analyses.optimum_width(network, (x, y), distances, directions=2, seed=3)
+    assert bits(network) == before
+    original = [v.numpy() for v in network.trainable_variables]
+    for column in range(2):
+        direction = perturbation._unit_direction(
+            original, np.random.default_rng([3, column])
+        )
+        for row, distance in enumerate(distances):
+            for variable, value, v in zip(
+                network.trainable_variables, original, direction, strict=True
+            ):
+                variable.assign(value + distance * v)
+            by_keras, accuracy = network.evaluate(x, y, verbose=0)
+            npt.assert_allclose(found.losses[row, column], by_keras, rtol=1e-4)
+            npt.assert_allclose(found.errors[row, column], 1 - accuracy, atol=1e-6)
+
+
+def test_networks_and_branches_are_compared():
+    model, data = settled()
+    networks = {"alone": single_network(), "branch": model.head(1), "all": model}
+    found = {
+        name: analyses.optimum_width(network, data, [0.0, 2.0], directions=3)
+        for name, network in networks.items()
+    }
+    classes = networks["branch"].predict(data[0], verbose=0).argmax(axis=-1)
+    npt.assert_allclose(found["branch"].errors[0], [np.mean(classes != data[1])] * 3)
+    axes = analyses.plot_optimum_width(found).axes
+    assert [t.get_text() for t in axes[0].get_legend().get_texts()] == list(networks)
+    assert len(axes) == 2 and len(axes[1].lines) == 9
+    colors = [line.get_color() for line in axes[1].lines]
+    assert colors == [f"C{i}" for i in range(3) for _ in range(3)]
+
+
+def test_what_is_not_pushed():
+    class Subclassed(keras.Model):
+        def call(self, inputs):
+            return inputs
+
+    data = small_models.classification_data(8)
+    with pytest.raises(ValueError, match="must be a functional model"):
+        analyses.optimum_width(Subclassed(), data)
+    with pytest.raises(ValueError, match="compiled with a loss on logits"):
+        analyses.optimum_width(single_network(None), data)
+    with pytest.raises(ValueError, match="must be an eh.MultiHeadModel"):
+        analyses.optimum_width("network", data)
 
 
 def test_weights_come_back_after_an_error(monkeypatch):
@@ -114,8 +177,9 @@ def test_bad_perturbations():
     model, data = settled()
     with pytest.raises(ValueError, match="`distances` must be"):
         analyses.optimum_width(model, data, [np.inf])
-    with pytest.raises(ValueError, match="`directions` must be"):
-        analyses.optimum_width(model, data, directions=0)
+    for directions in (0, 1.5):
+        with pytest.raises(ValueError, match="`directions` must be an integer"):
+            analyses.optimum_width(model, data, directions=directions)
     model.trainable = False  # nothing would move, as if the optimum were endless
     with pytest.raises(ValueError, match="must have trainable weights"):
         analyses.optimum_width(model, data)
@@ -179,3 +243,18 @@ def test_monitor_refuses_several_labels_before_training():
     with pytest.raises(ValueError, match="one class per example.*of several labels"):
         model.fit(*data, verbose=0, callbacks=[analyses.HeadMonitor(data)])
     assert bits(model) == before
+
+
+def test_monitor_looks_at_its_data_before_training():
+    model, (x, y) = settled()
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    before = bits(model)
+    endless = tf.data.Dataset.from_tensors((x, y)).repeat()
+    for data, message in [
+        (endless, "must have an end"),
+        ((x, y + 9), "must be whole, from 0 to 3"),
+        (iter([(x, y)]), "`data` must be a tf.data.Dataset"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            model.fit(x, y, verbose=0, callbacks=[analyses.HeadMonitor(data)])
+        assert bits(model) == before

@@ -88,6 +88,47 @@ def test_curves(said, tmp_path):
     npt.assert_allclose(ends, 100 * np.r_[found.head_errors, found.ensemble_error])
 
 
+def test_one_result_or_several_by_label(said, tmp_path):
+    """Also by numbers: lambda = 0 is a label like any other."""
+    dropped = analyses.drop_heads(said, draws=2)
+    any_time = analyses.AnyTime(*np.arange(8).reshape(4, 2))
+    width = analyses.OptimumWidth(np.arange(2.0), *np.ones([2, 2, 3]))
+    for plot, result in (
+        (analyses.plot_dropped_heads, dropped),
+        (analyses.plot_any_time, any_time),
+        (analyses.plot_optimum_width, width),
+    ):
+        assert drawn(plot(result), tmp_path).axes[0].get_legend() is None
+        legend = drawn(plot({0.0: result, 1.0: result}), tmp_path).axes[0].get_legend()
+        assert [text.get_text() for text in legend.get_texts()] == ["0.0", "1.0"]
+        with pytest.raises(ValueError, match="`results` must hold at least one"):
+            plot({})
+
+
+def test_width_without_errors_or_in_one_column(tmp_path):
+    distances, values = np.arange(3.0), np.random.uniform(size=(3, 2))
+    several_labels = analyses.OptimumWidth(distances, values, np.full([3, 2], np.nan))
+    figure = drawn(analyses.plot_optimum_width(several_labels), tmp_path)
+    assert len(figure.axes) == 1
+    both = analyses.OptimumWidth(distances, values, values / 2)
+    above, below = drawn(
+        analyses.plot_optimum_width(both, max_columns=1), tmp_path
+    ).axes
+    assert above.get_position().y0 > below.get_position().y1
+    npt.assert_allclose(below.lines[1].get_ydata(), 50 * values[:, 1])
+
+
+def test_bad_plots(said):
+    matrices = analyses.confusion_matrices(said)
+    for heads in ([], [6], [0.5]):
+        with pytest.raises(ValueError, match="`heads` must be whole, from 0 to 5"):
+            analyses.plot_confusion_matrices(matrices, heads)
+    shares = analyses.class_assignment(said)
+    for names in (["a"], list("abcd")):
+        with pytest.raises(ValueError, match="`class_names` must have 3 entries"):
+            analyses.plot_class_assignment(shares, names)
+
+
 def test_bins_and_pairs(said, tmp_path):
     result = analyses.calibration(said)
     axes = drawn(analyses.plot_calibration(result), tmp_path).axes[0]
@@ -95,6 +136,8 @@ def test_bins_and_pairs(said, tmp_path):
     found = analyses.find_specialists(said, said)
     axes = drawn(analyses.plot_specialists({0.5: found}), tmp_path).axes[0]
     expected = [found.random.mean(), found.specialist.mean()]
+    alone = drawn(analyses.plot_specialists(found), tmp_path).axes[0]
+    npt.assert_allclose(bar_heights(alone), expected)
     npt.assert_allclose(bar_heights(axes), expected)
 
 
