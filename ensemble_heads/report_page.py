@@ -24,11 +24,11 @@ main { display: grid; gap: 1rem 2rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); }
 section { min-width: 0; border-top: 1px solid #ccc; }
 h1 { font-size: 1.6rem; overflow-wrap: anywhere; } h2 { font-size: 1.15rem; }
-img { display: block; width: 100%; max-width: 36rem; height: auto; }
+img { display: block; width: 100%; max-width: 36rem; height: auto; margin-top: 0.8rem; }
 .table { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 td, th { padding: 0.2rem 1rem 0.2rem 0; text-align: right; vertical-align: top; }
-td:first-child, th:first-child { text-align: left; font-weight: normal; }
+th, .words { text-align: left; font-weight: normal; }
 tr + tr > * { border-top: 1px solid #eee; }
 footer { margin-top: 2rem; color: #555; font-size: 0.85rem; }
 </style>
@@ -42,6 +42,8 @@ $sections
 </body>
 </html>
 """)
+
+_WORDS = '<td class="words">{}</td>'
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -86,7 +88,11 @@ def _section(section):
 
 def _cells(row):
     name, *values = (html.escape(str(cell)) for cell in row)
-    return f'<th scope="row">{name}</th>' + "".join(f"<td>{v}</td>" for v in values)
+    cells = [f'<th scope="row">{name}</th>']
+    for value in values:
+        is_number = any(character.isdigit() for character in value)
+        cells.append(f"<td>{value}</td>" if is_number else _WORDS.format(value))
+    return "".join(cells)
 
 
 def _data_uri(figure):

@@ -166,7 +166,7 @@ def _plots(said, confused, class_names):
         "disagreement": of.plot_disagreement(of.disagreement(said)),
         "calibration": of.plot_calibration(of.calibration(said)),
         "class_assignment": of.plot_class_assignment(shares, class_names),
-        "confusion": of.plot_confusion_matrices(confused),
+        "confusion": of.plot_confusion_matrices(confused, class_names=class_names),
     }
 
 

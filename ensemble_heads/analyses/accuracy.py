@@ -55,7 +55,7 @@ def plot_accuracies(result, title="Accuracies"):
         axes.axhline(
             100 * value, color=f"C{i + 1}", linestyle="--", label=f"{label} {value:.1%}"
         )
-    axes.set_ylim(0, 100)
+    axes.set_ylim(0, 103)  # A line at 100 % is seen whole.
     axes.xaxis.get_major_locator().set_params(integer=True)
     legend_below(axes)
     return figure

@@ -3,7 +3,12 @@
 import numpy as np
 import tensorflow as tf
 
-from ensemble_heads.analyses.figures import heat_map, new_figure, require_names
+from ensemble_heads.analyses.figures import (
+    heat_map,
+    name_classes,
+    new_figure,
+    require_names,
+)
 
 _MOST_LABELS = 40  # of classes, one below the other
 
@@ -67,9 +72,7 @@ def plot_class_assignment(shares, class_names=None, title="Heads that win a clas
     )
     axes = figure.subplots()
     image = heat_map(axes, shares, highest=np.nanmax(shares))
-    if class_names is not None:
-        named = range(0, classes, step)
-        axes.set_yticks(named, labels=[class_names[i] for i in named])
+    name_classes(axes.yaxis, class_names, _MOST_LABELS)
     axes.xaxis.get_major_locator().set_params(integer=True)
     figure.colorbar(image, ax=axes).set_label("share of the class")
     axes.set(title=title, xlabel="head", ylabel="class")

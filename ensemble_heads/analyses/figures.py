@@ -49,6 +49,21 @@ def require_names(class_names, classes):
         )
 
 
+def name_classes(axis, class_names, most):
+    """Names in place of numbers along an axis; of many classes some are named.
+
+    Args:
+        axis: matplotlib `Axis`.
+        class_names: list of str, or None to leave numbers.
+        most: int, how many names there is room for.
+    """
+    if class_names is None:
+        axis.get_major_locator().set_params(integer=True)
+        return
+    named = range(0, len(class_names), -(-len(class_names) // most))
+    axis.set_ticks(named, labels=[class_names[i] for i in named])
+
+
 def by_label(results):
     """{label: result} of several results, or of one alone, whose label is empty.
 

@@ -62,6 +62,11 @@ def test_matrices(said, tmp_path):
     figure = analyses.plot_confusion_matrices(matrices, range(6))
     panels = [axes for axes in drawn(figure, tmp_path).axes if axes.images]
     assert len(panels) == 6
+    for axes in analyses.plot_confusion_matrices(
+        matrices, [5], class_names=list("abc")
+    ).axes[:1]:
+        for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
+            assert [text.get_text() for text in labels] == list("abc")
     for axes, matrix in zip(panels, matrices):
         shares = matrix / matrix.sum(axis=1, keepdims=True)
         npt.assert_allclose(axes.images[0].get_array(), shares)
@@ -123,6 +128,8 @@ def test_bad_plots(said):
     for heads in ([], [6], [0.5]):
         with pytest.raises(ValueError, match="`heads` must be whole, from 0 to 5"):
             analyses.plot_confusion_matrices(matrices, heads)
+    with pytest.raises(ValueError, match="`class_names` must have 3 entries"):
+        analyses.plot_confusion_matrices(matrices, class_names=["a"])
     shares = analyses.class_assignment(said)
     for names in (["a"], list("abcd")):
         with pytest.raises(ValueError, match="`class_names` must have 3 entries"):

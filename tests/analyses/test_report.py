@@ -3,6 +3,7 @@
 import base64
 import html.parser
 import re
+import sys
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -94,18 +95,70 @@ def test_all_analyses_on_one_page(tmp_path):
     ):
         assert number in page.texts
     assert len(page.images) == 11 and titles(page) == 12
+    assert "Left out" not in page.texts
 
 
-def test_what_does_not_apply_is_left_out(tmp_path):
+def left_out(page):
+    """{titles: reason} of the last section."""
+    cells = [text for text in page.texts[page.texts.index("Left out") :] if text]
+    return dict(zip(cells[2:-1:2], cells[3::2]))
+
+
+def test_what_does_not_apply_is_left_out_and_named(tmp_path):
     x, labels = small_models.classification_data(20)
     weighted = small_models.dense_model(2, ensembler=small_models.Weighting())
-    page = read(eh.report(weighted, (x, labels), tmp_path / "a.html", verbose=0))
-    assert len(page.images) == 7 and "Any-time evaluation" not in page.texts
+    data = x, labels
+    page = read(eh.report(weighted, data, tmp_path / "a.html", data, verbose=0))
+    assert len(page.images) == 7
+    assert left_out(page) == {
+        "Heads dropped at random, Any-time evaluation, Specialists": (
+            "needs an ensembler without weights, whose heads can be taken apart"
+        ),
+        "Width of the optimum": "not asked for by `perturbations`",
+    }
     several = small_models.dense_model(2, "sigmoid")
     hot = np.random.randint(0, 2, [20, small_models.CLASSES])
-    page = read(eh.report(several, (x, hot), tmp_path / "b.html", (x, hot), verbose=0))
-    assert len(page.images) == 3 and "Specialists" in page.texts
-    assert "Confusion" not in page.texts
+    path = tmp_path / "b.html"
+    page = read(
+        eh.report(several, (x, hot), path, (x, hot), perturbations=1, verbose=0)
+    )
+    assert len(page.images) == 4 and "Specialists" in page.texts
+    assert "nan%" not in " ".join(page.texts)
+    assert left_out(page) == {
+        "Accuracy and dominance, Disagreement, Heads that win a class, Confusion, "
+        "Calibration, Heads dropped at random, Any-time evaluation": (
+            "defined for one class per example, not for several labels"
+        )
+    }
+    plain = small_models.dense_model(2)
+    page = read(eh.report(plain, data, tmp_path / "c.html", verbose=0))
+    reason = "needs data to choose on: `validation`"
+    assert left_out(page)["Specialists"] == reason
+
+
+def test_names_of_operations_without_a_count(tmp_path):
+    page = read(
+        eh.report(
+            small_models.dense_model(2),
+            small_models.classification_data(9),
+            tmp_path / "a" / "b.html",  # in a folder that is made
+            verbose=0,
+        )
+    )
+    assert any("what has no count: " in t and "Relu" in t for t in page.texts)
+
+
+def test_bad_arguments_are_found_before_anything_is_computed(tmp_path, monkeypatch):
+    monkeypatch.setattr(analyses, "collect", None)
+    model, data = small_models.dense_model(2), small_models.classification_data(9)
+    with pytest.raises(IsADirectoryError, match="`path` must be the file"):
+        eh.report(model, data, tmp_path)
+    for perturbations in (-1, 0.5):
+        with pytest.raises(ValueError, match="`perturbations` must be an integer"):
+            eh.report(model, data, tmp_path / "a.html", perturbations=perturbations)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match="Plots need matplotlib"):
+        eh.report(model, data, tmp_path / "a.html")
 
 
 def test_names_of_other_classes_are_refused(tmp_path):

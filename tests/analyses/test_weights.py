@@ -148,7 +148,7 @@ def test_a_report_says_that_it_is_weighted(tmp_path):
     weighted = eh.report(model, data, tmp_path / "a.html", verbose=0)
     plain = eh.report(model, data[:2], tmp_path / "b.html", verbose=0)
     said = collect(model, data)
-    words = "by their sample weights"
+    words = "weigh by their sample weights"
     assert words in weighted.read_text("utf-8") and words not in plain.read_text(
         "utf-8"
     )
