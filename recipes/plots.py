@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
+from ensemble_heads.analyses.weight_sweep import draw_by_weight
 from recipes.results import mean_and_error
 
 
@@ -83,16 +84,8 @@ def accuracy_by_weight(path, panels, baselines, title, measure="accuracy"):
     figure = Figure(figsize=(6, 3.2 * len(panels)), layout="constrained")
     rows = figure.subplots(len(panels), 1, sharey=True, squeeze=False)[:, 0]
     for axes, (name, points) in zip(rows, panels.items()):
-        weights = sorted(points)
-        mean, error = zip(*(_percent(points[weight]) for weight in weights))
-        axes.errorbar(weights, mean, error, fmt="o-", capsize=4, label="multi-headed")
-        for number, (label, accuracies) in enumerate(baselines.items()):
-            mean, error = _percent(accuracies)
-            color = f"C{number}" if number else "grey"
-            axes.axhline(mean, color=color, linestyle="--", label=label)
-            axes.axhspan(mean - error, mean + error, color=color, alpha=0.2)
+        draw_by_weight(axes, points, baselines)
         axes.set(xlabel=name, ylabel=f"{measure} in %")
-        axes.grid(alpha=0.3)
     rows[0].legend()
     figure.suptitle(title)
     figure.savefig(path, dpi=120)
@@ -105,8 +98,3 @@ def _means_and_errors(values):
         np.array([mean for mean, _ in pairs]),
         np.array([error or 0.0 for _, error in pairs]),
     )
-
-
-def _percent(accuracies):
-    mean, error = mean_and_error(accuracies)
-    return 100 * mean, 100 * (error or 0.0)

@@ -10,6 +10,7 @@
 * fewer heads: `drop_heads`, `evaluate_any_time`, `find_specialists`
 * probabilities: `calibration`
 * the model's weights: `optimum_width`
+* the weight in its loss, over models trained with several: `weight_sweep`
 
 Plots need matplotlib. They return a `Figure`, which `figure.savefig` writes, and open
 no window.
@@ -64,6 +65,11 @@ from ensemble_heads.analyses.specialists import (
     find_specialists,
     plot_specialists,
 )
+from ensemble_heads.analyses.weight_sweep import (
+    WeightSweep,
+    plot_weight_sweep,
+    weight_sweep,
+)
 
 __all__ = [
     "Accuracies",
@@ -77,6 +83,7 @@ __all__ = [
     "OptimumWidth",
     "OutputEntropies",
     "Specialists",
+    "WeightSweep",
     "accuracies",
     "ambiguity",
     "calibration",
@@ -103,4 +110,6 @@ __all__ = [
     "plot_optimum_width",
     "plot_output_entropies",
     "plot_specialists",
+    "plot_weight_sweep",
+    "weight_sweep",
 ]
