@@ -88,6 +88,7 @@ class Collector:
         self.ignored = _ignored_class(model, self.index)
         units = model.wrapper.layout.head_shapes[self.index][-1]
         self.one_class = self.link == "softmax" or units == 1
+        self._specs = tf.nest.flatten(model_inputs.input_specs(model))
         self._said = tf.function(self._forward, reduce_retracing=True)
 
     def __call__(self, data):
@@ -160,10 +161,9 @@ class Collector:
     def _require_batch(self, x):
         """Raises ValueError if an input is one example instead of a batch of them."""
         given = tf.nest.flatten(x)
-        specs = tf.nest.flatten(model_inputs.input_specs(self.model))
-        if len(given) != len(specs):
+        if len(given) != len(self._specs):
             return  # Keras tells what is missing.
-        for tensor, spec in zip(given, specs):
+        for tensor, spec in zip(given, self._specs):
             one = spec.shape[1:]
             # Keras takes [batch] for [batch, 1].
             if (
