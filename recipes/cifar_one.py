@@ -13,6 +13,7 @@ r"""ONE, distillation by an on-the-fly native ensemble, Tables 1, 3, 4, 5 and 6.
     python recipes/cifar_one.py --data_dir=… --network=cifar_resnet110 \
         --models=one,no_distillation,no_sharing,no_gating    # Table 5
     python recipes/cifar_one.py --data_dir=… --models=one --sweep=num_heads=2,3,4,5
+    python recipes/cifar_one.py analyse --data_dir=… --perturbed_examples=10000 # Fig. 3
 
 Branches share all but the last stage; a gate on what they share weights them into the
 teacher that they learn from. SGD with Nesterov momentum 0.9, batches of 128, learning
@@ -41,7 +42,7 @@ import ensemble_heads as eh
 import zoo
 from datasets import cifar, svhn
 from ensemble_heads.keras_api import keras
-from recipes import folders, long_runs, long_training
+from recipes import folders, long_runs, long_training, optimum_widths
 from recipes.classification import SteppedSettings
 from recipes.common import SettingError, setting
 from recipes.found_runs import as_configured
@@ -84,13 +85,18 @@ class Config(SteppedSettings, ImageSettings):
         "", f"For {TEACHER}: folder of a finished run of this recipe."
     )
     nesterov: bool = setting(True, "Of SGD's momentum.")
+    perturbed_examples: int = setting(
+        0,
+        "Analyse: training and test images, of each so many, for the width of the "
+        "optimum that a network, or the first branch, has found. 30 passes over them.",
+    )
 
     def __post_init__(self):
         super().__post_init__()
         self.require_among(METHODS, "models")
         self.require_among(CLASSES, "data_set")
         self.require_among(NETWORKS, "network")
-        self.require_at_least(0, "units", "ramp_up_steps")
+        self.require_at_least(0, "units", "ramp_up_steps", "perturbed_examples")
         self.require_at_least(1, "num_heads")
         resnet = not self.units or self.network.startswith("cifar_resnet")
         self.require("units", resnet, "be 0 where the network is no ResNet")
@@ -146,6 +152,7 @@ class CIFAROne(ImageExperiment):
         "; accuracy: of all branches; head: of one, the mean over all; oracle: of the "
         "branch that is right where any is; branch: what one branch has with the trunk."
     )
+    scale_settings = (*ImageExperiment.scale_settings, "perturbed_examples")
 
     def check_data(self, settings):
         known = TEACHER not in settings.models or settings.teacher
@@ -213,6 +220,23 @@ class CIFAROne(ImageExperiment):
             return super().export(model, run, path)
         parts = {"one": model.head(0), "one_e": model}
         return [eh.export(part, path / name) for name, part in parts.items()]
+
+    def analyse_weights(self, model, run, path):
+        size = run.settings.evaluation_batch_size
+        batches = -(-run.settings.perturbed_examples // size)
+        if not batches:
+            return
+        # The network that is deployed, as in the paper.
+        several = isinstance(model, eh.MultiHeadModel)
+        parts = {
+            "training": self._load(run, "train", size, shuffle=False),
+            "test": self.evaluation_data(run),
+        }
+        parts = {part: data.take(batches) for part, data in parts.items()}
+        optimum_widths.measure(model.head(0) if several else model, parts, path)
+
+    def draw_analyses(self, path, analysed):
+        optimum_widths.draw(path, analysed, self.title)
 
     def _ensemble_loss(self, run):
         settings = run.settings

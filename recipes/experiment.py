@@ -187,6 +187,15 @@ class Experiment:
         """Writes SavedModels to or into a new folder; returns their paths."""
         raise NotImplementedError
 
+    def analyse_weights(self, model, run, path):
+        """Analyses a trained model that need not have heads, and writes what it finds.
+
+        Args:
+            model: `keras.Model`, compiled for training.
+            run: `Run`.
+            path: `Path` of the folder of the run's analyses, to be made.
+        """
+
     def draw_analyses(self, path, analysed):
         """Draws what compares runs into a folder, once each of them is analysed.
 

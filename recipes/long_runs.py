@@ -186,10 +186,11 @@ class Session:
                 self.console.print(f"{run.key} is not trained, and left out.")
                 continue
             model, _, step = self._restored(run)
-            if not isinstance(model, eh.MultiHeadModel):
-                self.console.print(f"{run.key} has no heads to analyse.")
-                continue
             self.console.print(f"{run.key}, step {step:,}: analysing …")
+            self.experiment.analyse_weights(model, run, folder.analyses)
+            if not isinstance(model, eh.MultiHeadModel):
+                self.console.print("  no heads to analyse")
+                continue
             run_analyses.analyse(self.experiment, model, run, step, folder)
             self.console.print(f"  {folder.analyses}/", soft_wrap=True)
         found = [run_analyses.Analysed(run, self.folder(run)) for run in self.runs]

@@ -1,12 +1,14 @@
 """The recipe of ONE: ablations, teachers, what is deployed, and that it learns."""
 
+import json
+
 import numpy as np
 import numpy.testing as npt
 import pytest
 
 import ensemble_heads as eh
 from recipes import cifar_one as recipe
-from recipes import long_training, sweeps
+from recipes import long_training, optimum_widths, sweeps
 from recipes.common import SettingError
 from recipes.run_folder import RunFolder
 from tests.script_runs import records_of, result_of, run_recipe
@@ -76,6 +78,26 @@ def test_methods_differ_by_sharing_gate_and_distillation(method):
         assert loss["config"] == {**expected, "ramp_up_steps": None}
     if method == "no_gating":
         assert model.ensembler.of == "logits"
+
+
+def test_the_width_of_every_optimum_is_compared(trained):
+    flags = ("--preset=smoke", f"--workdir={trained}", "--perturbed_examples=40")
+    run_recipe("cifar_one", "analyse", *flags)
+    study = recipe.CIFAROne()
+    run = sweeps.Run("one", SMOKE, 0)
+    folder = RunFolder(trained / run.key)
+    text = (folder.analyses / optimum_widths.DATA).read_text(encoding="utf-8")
+    found = json.loads(text)
+    assert found.keys() == {"training", "test"}
+    model, *_ = long_training.restored(study, run, folder)
+    images, labels = zip(*study.evaluation_data(run).take(2))  # 40 of batches of 32
+    said = model.head_predictions(np.concatenate(images)).numpy()[:, 0]
+    right = said.argmax(axis=1) == np.concatenate(labels)
+    # Where nothing is pushed, whatever the direction: what is deployed, one branch.
+    npt.assert_allclose(found["test"]["errors"][0], 1 - right.mean(), atol=1e-9)
+    assert (trained / "single-seed0" / "analyses" / optimum_widths.DATA).exists()
+    drawn = {path.name for path in (trained / "analyses").glob("optimum_width_*.png")}
+    assert drawn == {"optimum_width_test.png", "optimum_width_training.png"}
 
 
 def test_distillation_learns_from_the_run_that_is_named(trained):
