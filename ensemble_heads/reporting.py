@@ -6,6 +6,10 @@ from ensemble_heads import analyses, provenance, report_page, report_sections
 from ensemble_heads.analyses import figures
 from ensemble_heads.losses.ensemble_loss import integer_at_least
 
+# Why a section is missing.
+_SEVERAL = "defined for one class per example, not for several labels"
+_BOUND = "needs an ensembler without weights, whose heads can be taken apart"
+
 
 def report(
     model,
@@ -81,10 +85,6 @@ def report(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
     return path
-
-
-_SEVERAL = "defined for one class per example, not for several labels"
-_BOUND = "needs an ensembler without weights, whose heads can be taken apart"
 
 
 def _of_some_heads(model, said, validation, input_shape, arguments):
