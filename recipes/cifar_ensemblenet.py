@@ -20,7 +20,7 @@ Result (docs/results.md): preset `reduced`, three seeds: single 75.68 ± 0.18; l
 72.44 ± 0.22, 0.5 75.58 ± 0.27, 0 74.29 ± 0.11, -0.5 72.68 ± 0.18, -1.5 71.67 ± 0.68; mu
 = 1 73.79 ± 0.61, 2 71.61 ± 0.74, 3 69.60 ± 0.94. After 5 epochs two heads at lambda =
 0.5 do as well as the single network, and no loss does better. The paper's order shows
-in that lambda = 1 is below single, 0.5 and 0; otherwise it is reversed (docs/papers.md).
+in that lambda = 1 is below single, 0.5 and 0; else it is reversed (docs/papers.md).
 """
 
 import dataclasses
