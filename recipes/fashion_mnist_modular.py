@@ -16,9 +16,9 @@ evaluation reported is that of the epoch with the best accuracy on these.
 Paper (Webb et al., Joint Training of Neural Network Ensembles, section 4.1; 200 epochs,
 5 seeds), test error: 1-M-1024-H 10.2 %; 256-M-4-H 16.3 % at lambda = 0, 10.3 % at
 lambda = 0.95, 10.5 % at lambda = 1.
-Result (docs/results.md; one seed): after 200 epochs 10.2 %; 16.1 %, 10.5 %, 10.7 %. After
-20, lambda = 0, 0.95 and 1: 16-M-64-H 11.1, 10.9, 11.2 %; 64-M-16-H 12.5, 11.1, 11.0 %;
-256-M-4-H 16.7, 11.1, 11.1 %; 1-M-1024-H 11.1 %.
+Result (docs/results.md; one seed): after 200 epochs 10.2 %; 16.1 %, 10.5 %, 10.7 %.
+After 20, at lambda = 0, 0.95 and 1: 16-M-64-H 11.1, 10.9, 11.2 %; 64-M-16-H 12.5, 11.1,
+11.0 %; 256-M-4-H 16.7, 11.1, 11.1 %; and 1-M-1024-H 11.1 %.
 """
 
 import dataclasses
