@@ -43,6 +43,12 @@ def keep_config(path, config):
         write_whole(file, json.dumps(config, indent=2) + "\n")
 
 
+def differing_keys(one, other):
+    """Sorted keys in which two configurations differ."""
+    keys = sorted(one.keys() | other.keys())
+    return [k for k in keys if one.get(k) != other.get(k)]
+
+
 def write_whole(path, text):
     """Writes a text file as a whole or not at all."""
     unfinished = path.with_name(f".{path.name}.unfinished")
@@ -96,10 +102,9 @@ def _check_same(path, found, config):
     if not isinstance(found, dict):
         rule = f"hold a {CONFIG} that can be read. {remedy}"
     else:
-        keys = sorted(found.keys() | config.keys())
-        there = [k for k in keys if found.get(k) != config.get(k)]
         names = "; ".join(
-            f"{k} is {found.get(k)} there and {config.get(k)} here" for k in there
+            f"{k} is {found.get(k)} there and {config.get(k)} here"
+            for k in differing_keys(found, config)
         )
         rule = f"hold no runs of other settings, but {names}. {remedy}"
     raise SettingError("workdir", rule, path)

@@ -64,10 +64,8 @@ def _check_same(run, target):
     file = target / folders.CONFIG
     if not file.exists():
         return
-    there, here = json.loads(file.read_text(encoding="utf-8")), _placeless(run.config)
-    differing = sorted(
-        k for k in there.keys() | here.keys() if there.get(k) != here.get(k)
-    )
+    there = json.loads(file.read_text(encoding="utf-8"))
+    differing = folders.differing_keys(there, _placeless(run.config))
     if differing:
         rule = (
             f"hold runs with the settings of those kept under their names, but "

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from ensemble_heads.analyses.weight_sweep import draw_by_weight
+from ensemble_heads.analyses.weight_sweep import figure_by_weight
 from recipes.results import mean_and_error
 
 
@@ -81,13 +81,8 @@ def accuracy_by_weight(path, panels, baselines, title, measure="accuracy"):
     panels = {name: points for name, points in panels.items() if points}
     if not panels:
         return
-    figure = Figure(figsize=(6, 3.2 * len(panels)), layout="constrained")
-    rows = figure.subplots(len(panels), 1, sharey=True, squeeze=False)[:, 0]
-    for axes, (name, points) in zip(rows, panels.items()):
-        draw_by_weight(axes, points, baselines)
-        axes.set(xlabel=name, ylabel=f"{measure} in %")
-    rows[0].legend()
-    figure.suptitle(title)
+    figure = figure_by_weight(panels, baselines, title, measure)
+    figure.axes[0].legend()
     figure.savefig(path, dpi=120)
 
 

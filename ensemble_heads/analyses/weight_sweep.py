@@ -112,27 +112,38 @@ def plot_weight_sweep(results, baselines=None, title="Accuracy by weight"):
     References:
         EnsembleNet, Figure 2.
     """
-    panels = by_label(results)
+    panels = {
+        name or "weight": dict(zip(one.weights.tolist(), one.ensemble.tolist()))
+        for name, one in by_label(results).items()
+    }
+    figure = figure_by_weight(panels, baselines or {}, title)
+    if baselines:
+        figure.axes[0].legend()
+    return figure
+
+
+def figure_by_weight(panels, baselines, title, measure="accuracy"):
+    """A panel for each weight: means, standard errors, and lines for the baselines.
+
+    Args:
+        panels: {name of the weight: {weight: list of fractions, one per seed}}.
+        baselines: {label: list of fractions}; the first one's line is grey.
+        title: str.
+        measure: str, what the fractions are.
+
+    Returns:
+        matplotlib `Figure`, without a legend.
+    """
     figure = new_figure(6.0, 3.2 * len(panels))
     rows = figure.subplots(len(panels), 1, sharey=True, squeeze=False)[:, 0]
-    for axes, (name, result) in zip(rows, panels.items()):
-        points = dict(zip(result.weights.tolist(), result.ensemble.tolist()))
-        draw_by_weight(axes, points, baselines or {})
-        axes.set(xlabel=name or "weight", ylabel="accuracy in %")
-    if baselines:
-        rows[0].legend()
+    for axes, (name, points) in zip(rows, panels.items()):
+        _draw(axes, points, baselines)
+        axes.set(xlabel=name, ylabel=f"{measure} in %")
     figure.suptitle(title)
     return figure
 
 
-def draw_by_weight(axes, points, baselines):
-    """Means and standard errors against the weight, and lines for the baselines.
-
-    Args:
-        axes: matplotlib `Axes`.
-        points: {weight: list of fractions, one per seed}.
-        baselines: {label: list of fractions}; the first one's line is grey.
-    """
+def _draw(axes, points, baselines):
     weights = sorted(points)
     means, errors = zip(*(_percent(points[weight]) for weight in weights))
     axes.errorbar(weights, means, errors, fmt="o-", capsize=4, label="multi-headed")
