@@ -152,11 +152,10 @@ def _read_table(split, path, folder):
                 f"{path} must have {', '.join(sorted(needed))} in each line. "
                 f"Received: line {line}, {dict(values)}"
             )
-    own = [
-        (line, values)
-        for line, values in lines
-        if "split" not in columns or values["split"] in SPLIT_NAMES[split]
-    ]
+    own = lines
+    if "split" in columns:
+        _check_splits(lines, path)
+        own = [one for one in lines if one[1]["split"] in SPLIT_NAMES[split]]
     if needed is _SIMPLE:
         base = path.parent if folder is None else folder
         rows = [_simple_row(values, base) for _, values in own]
@@ -164,6 +163,17 @@ def _read_table(split, path, folder):
         rows = _official_rows(own, split, path, folder or path.parent)
     known = {values["label"] for _, values in lines}
     return rows, sorted(known, key=plain), str(path)  # as folders are sorted
+
+
+def _check_splits(lines, path):
+    """Refuses a line whose split is none: it would belong to no data set."""
+    known = [name for names in SPLIT_NAMES.values() for name in names]
+    for line, values in lines:
+        if values["split"] not in known:
+            raise ValueError(
+                f"{path} must have one of {', '.join(known)} as split in each line. "
+                f"Received: line {line}, {values['split']!r}"
+            )
 
 
 def _simple_row(values, base):

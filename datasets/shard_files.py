@@ -140,6 +140,18 @@ def check_exist(paths):
         )
 
 
+def check_not_empty(paths):
+    """Raises `ValueError` where all files are local and none has a byte.
+
+    An empty shard among others is a small data set's; nothing but those is a mistake.
+    """
+    if all(is_local(p) and not tf.io.gfile.stat(p).length for p in paths):
+        raise ValueError(
+            f"`files` must hold records. Received: {len(paths)} without any, such as "
+            f"{paths[0]}"
+        )
+
+
 def check_one_set(paths):
     """Refuses files of a folder that are not one set, where names say "of 128".
 

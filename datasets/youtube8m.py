@@ -143,9 +143,9 @@ def load(
     Raises:
         FileNotFoundError: no such folder, or no file matches.
         ImportError: a file system that needs tensorflow-io where it cannot be had.
-        ValueError: an argument out of its range, or no rated segments where they are
-            asked for. While iterating, a bad record is an error of the runtime, which
-            `clear_errors` turns into a `RecordError`.
+        ValueError: an argument out of its range, local files without any record, or
+            no rated segments where they are asked for. While iterating, a bad record
+            is an error of the runtime, which `clear_errors` turns into a `RecordError`.
     """
     features = dict(FEATURES if features is None else features)
     shuffle = split in _TRAINING if shuffle is None else shuffle
@@ -161,6 +161,7 @@ def load(
         start_batch=(start_batch, 0),
     )
     paths = list_files(split, data_dir, files=files, level=level)
+    shard_files.check_not_empty(paths)
     record_errors.remember(paths)
     form = Form(
         level, features, num_classes, random_frames, max_frames, pad_to, with_ids, seed

@@ -9,6 +9,14 @@ import tensorflow as tf
 
 from ensemble_heads.keras_api import keras
 
+# What a CPU computes with decides which kernels TensorFlow takes: oneDNN's only with
+# AVX-512, and bfloat16 without an instruction for it is slower than float32.
+_INSTRUCTIONS = {
+    "avx512_bf16": "AVX-512 and bfloat16",
+    "avx512f": "AVX-512",
+    "avx2": "AVX2",
+}
+
 
 def describe():
     """What to write beside a measured number so that it can be measured again.
@@ -18,9 +26,10 @@ def describe():
     ['commit', 'python', 'tensorflow', 'keras', 'machine']
 
     Returns:
-        dict of str: the versions; `machine` as "2-core CPU", with the accelerators
-        that TensorFlow sees and never a host's name; and `commit`, which ends in
-        "-dirty" where files differ from it, or is "" outside a checkout.
+        dict of str: the versions; `machine` as "2-core CPU with AVX2", where Linux
+        tells, with the accelerators that TensorFlow sees and never a host's name; and
+        `commit`, which ends in "-dirty" where files differ from it, or is "" outside a
+        checkout.
     """
     return {
         "commit": _commit(Path(__file__).resolve().parents[1]),
@@ -53,8 +62,23 @@ def _machine():
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # not on Linux
         cores = os.cpu_count()
-    parts = [f"{cores}-core CPU"]
+    known = _cpu_flags()
+    vectors = [f" with {text}" for flag, text in _INSTRUCTIONS.items() if flag in known]
+    parts = [f"{cores}-core CPU{''.join(vectors[:1])}"]
     for kind in ("GPU", "TPU"):
         count = len(tf.config.list_physical_devices(kind))
         parts += [f"{count} {kind}"] if count else []
     return ", ".join(parts)
+
+
+def _cpu_flags():
+    """Set of the instructions of the first core; empty but on Linux on x86."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return set()
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "flags":
+            return set(value.split())
+    return set()

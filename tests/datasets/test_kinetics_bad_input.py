@@ -40,6 +40,9 @@ def test_bad_lists(folder, tmp_path):
     rows = [("yoga", "id", 0, 10, "train")]
     table = write_csv(tmp_path / "d.csv", OFFICIAL, rows)
     refused(FileNotFoundError, "videos of 'validate'", annotations=table, num_classes=1)
+    rows = [("yoga", "id", 0, 10, "validate"), ("yoga", "x", 0, 10, "Validate")]
+    table = write_csv(tmp_path / "e.csv", OFFICIAL, rows)
+    refused(ValueError, "as split in each.*line 3, 'Validate'", annotations=table)
     refused(
         ValueError, "`annotations` must be left out", annotations=table, files="a.b"
     )

@@ -289,10 +289,17 @@ def test_the_rest_of_a_damaged_file_is_skipped(tmp_path, kind, way):
 
 def test_an_empty_file_holds_nothing(tmp_path):
     (tmp_path / "train0.tfrecord").touch()
-    path = protos.write(tmp_path / "train1.tfrecord", good(2))
+    protos.write(tmp_path / "train1.tfrecord", good(2))
     for way in WAYS.values():
         assert len(ids(data_dir=tmp_path, **way)) == 2
-    assert path
+
+
+def test_nothing_but_empty_files_is_refused(tmp_path):
+    for name in ("train0", "train1"):
+        (tmp_path / f"{name}.tfrecord").touch()
+    for way in WAYS.values():
+        with pytest.raises(ValueError, match="hold records.*2 without any.*train0"):
+            ids(data_dir=tmp_path, **way)
 
 
 VIDEO_BAD = {
