@@ -72,16 +72,17 @@ def faithful_copy(model):
 
     copy = read(model).build(make_layer, name=model.name)
     for original, new in pairs:
-        _copy_statistics(original, new)
-        if getattr(new, "weights", None):
+        if isinstance(new, keras.layers.Layer):
             copy_state(original, new)
     return copy
 
 
 def copy_state(layer, new):
-    """Gives a clone the weights of the original, and what is derived from them."""
+    """Gives a clone the original's weights, what follows from them, and vocabulary."""
     pairs = zip(_with_sublayers(layer), _with_sublayers(new), strict=True)
     for old_part, new_part in pairs:
+        if hasattr(old_part, "get_vocabulary"):
+            _copy_vocabulary(old_part, new_part)
         # Layer by layer: Keras 2's `get_weights` sorts by what is frozen, which a
         # clone's sublayers need not be.
         for value, variable in zip(
@@ -100,7 +101,21 @@ def _with_sublayers(layer):
 def _own_variables(layer):
     if KERAS_3:
         return layer._trainable_variables + layer._non_trainable_variables
-    return layer._trainable_weights + layer._non_trainable_weights
+    own = layer._trainable_weights + layer._non_trainable_weights
+    return [one for one in own if hasattr(one, "assign")]  # a vocabulary is there too
+
+
+def _copy_vocabulary(layer, new):
+    tokens = layer.get_vocabulary(include_special_tokens=False)
+    if not len(tokens):  # not adapted yet
+        return
+    lookup = getattr(layer, "_lookup_layer", layer)  # of `TextVectorization`
+    if lookup.output_mode == "tf_idf":
+        first = len(layer.get_vocabulary()) - len(tokens)
+        weights = lookup.idf_weights_const.numpy()[first : first + len(tokens)]
+        new.set_vocabulary(tokens, weights)
+    else:
+        new.set_vocabulary(tokens)
 
 
 class Copy:
@@ -207,7 +222,6 @@ def _with_seeds(config, place, composite, path=()):
 
 def _copy_statistics(original, new):
     """Takes over what a layer was adapted to, which is data and not a draw."""
-    if hasattr(original, "get_vocabulary"):
-        new.set_vocabulary(original.get_vocabulary(include_special_tokens=False))
-    elif isinstance(original, keras.layers.Normalization) and original.weights:
+    is_normalization = isinstance(original, keras.layers.Normalization)
+    if hasattr(original, "get_vocabulary") or is_normalization and original.weights:
         copy_state(original, new)

@@ -14,8 +14,9 @@ from ensemble_heads import linear_layers
 from ensemble_heads.keras_api import KERAS_3, keras
 from ensemble_heads.multi_head_wrapper import MultiHeadWrapper
 
-# Layers that hand their input on unchanged at inference.
-_PASSING = tuple(
+# Layers that hand their input on unchanged at inference. Exact classes, as everywhere
+# in folding: a derived one may do anything (drop units at inference too, say).
+_PASSING = {
     getattr(keras.layers, name)
     for name in (
         "ActivityRegularization",
@@ -28,11 +29,18 @@ _PASSING = tuple(
         "SpatialDropout3D",
     )
     if hasattr(keras.layers, name)
-)
+}
 # Keras 2 has a synchronised batch norm that is not a subclass of its batch norm.
 _BATCH_NORMS = (keras.layers.BatchNormalization,) + (
     () if KERAS_3 else (keras.layers.experimental.SyncBatchNormalization,)
 )
+_foldable_norms = set(_BATCH_NORMS)
+
+
+def foldable_batch_norm(layer_class):
+    """Decorator of a derived batch norm that computes the same at inference."""
+    _foldable_norms.add(layer_class)
+    return layer_class
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,15 +209,18 @@ class FoldingPlan:
         layer = node.layer
         if node in self.folded:
             return True
-        if isinstance(layer, keras.layers.Activation):
+        if type(layer) is keras.layers.Activation:
             return linear_layers.is_linear(layer)
-        return isinstance(layer, _PASSING) and not _may_train(node)
+        return type(layer) in _PASSING and not _may_train(node)
 
     def _weights_of(self, layer):
         return self.weights.get(id(layer)) or linear_layers.LinearWeights.of(layer)
 
     def _why(self, node):
         if not _is_frozen_norm(node):
+            own = type(node.layer)
+            if own not in _foldable_norms:
+                return f"its class {own.__name__} is derived, and may compute otherwise"
             if _axis_of(node) is None:
                 return "it normalises several axes"
             return "it is called with `training`, so it uses the batch's statistics"
@@ -276,7 +287,7 @@ def _axis_after(node):
 def _is_frozen_norm(node):
     """Whether a node is a batch norm per channel that uses its moving statistics."""
     return (
-        isinstance(node.layer, _BATCH_NORMS)
+        type(node.layer) in _foldable_norms
         and not _may_train(node)
         and _axis_of(node) is not None
     )

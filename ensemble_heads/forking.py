@@ -111,11 +111,11 @@ def _link(node):
         return (
             name if name == "sigmoid" or (name, axis) == ("softmax", -1) else "linear"
         )
-    if isinstance(layer, keras.layers.Softmax):
+    if type(layer) is keras.layers.Softmax:
         rank = len(node.outputs[0].shape)
         return "softmax" if layer.axis in (-1, rank - 1) else "linear"
     activation = getattr(layer, "activation", None)
-    if not isinstance(layer, _with_activation()):
+    if type(layer) not in _with_activation():  # a derived one may do more after it
         return "linear"
     if activation is keras.activations.softmax and _channels_last(layer):
         return "softmax"

@@ -2,8 +2,8 @@
 
 Labels out of range are found before training where targets are arrays, and by
 assertions in the step where they come from a dataset. A program compiled by XLA
-holds no assertions: there, only arrays are checked. NaN is looked for in the first
-batch of every `fit`; later steps skip the check.
+holds no assertions: there, only arrays are checked. A loss of NaN is looked for in
+the first batch of every `fit`; later steps skip the check.
 """
 
 import contextlib
@@ -14,6 +14,8 @@ import types
 
 import numpy as np
 import tensorflow as tf
+
+from ensemble_heads.target_shapes import left_aligned
 
 # Starts every message of an assertion in a graph, so that it can be found again in
 # the report of the runtime.
@@ -39,7 +41,7 @@ def label_range(loss, classes):
     return -_SLACK, 1.0 + _SLACK, "probabilities from 0 to 1"
 
 
-def check_target_array(loss, shape, target, output):
+def check_target_array(loss, shape, target, output, weights=None, masked=False):
     """Raises ValueError if an array of targets fits neither output nor range.
 
     Args:
@@ -47,6 +49,8 @@ def check_target_array(loss, shape, target, output):
         shape: tuple, that of the predictions, with None for unknown sizes.
         target: anything; only NumPy arrays, lists and eager tensors are looked at.
         output: str, the output's name for the message.
+        weights: sample weights or None; what has the weight 0 may hold anything.
+        masked: bool, the model has masks: the step alone knows what counts.
     """
     if loss is None or not _is_array(target):
         return
@@ -55,8 +59,13 @@ def check_target_array(loss, shape, target, output):
         return
     _check_shape(loss, shape, values)
     limits = label_range(loss, shape[-1])
-    if limits is None:
+    if limits is None or masked:
         return
+    if weights is not None:
+        counts = np.asarray(weights) != 0
+        if counts.shape != values.shape[: counts.ndim]:
+            return  # the step tells what is wrong with them
+        values = values[counts]
     if getattr(loss, "ignore_class", None) is not None:
         values = values[values != loss.ignore_class]
     if values.size and (values.min() < limits[0] or values.max() > limits[1]):
@@ -64,10 +73,18 @@ def check_target_array(loss, shape, target, output):
         raise ValueError(f"{message} {values.min()} to {values.max()}")
 
 
-def assert_labels(loss, target, prediction, output):
-    """The target, after an assertion in the graph that its range is right."""
+def assert_labels(loss, target, prediction, weights, output):
+    """The target, after an assertion in the graph that its range is right.
+
+    Args:
+        loss: `BaseLoss`.
+        target: tensor.
+        prediction: `EnsemblePrediction`.
+        weights: sample weights or None; what has the weight 0 may hold anything.
+        output: str, the output's name for the message.
+    """
     values = tf.convert_to_tensor(target)
-    limits = label_range(loss, prediction.logits.shape[-1])
+    limits = label_range(loss, prediction.ensemble.logits.shape[-1])
     if limits is None or not (values.dtype.is_integer or values.dtype.is_floating):
         return values
     low, high = limits[:2]
@@ -75,9 +92,11 @@ def assert_labels(loss, target, prediction, output):
         most = values.dtype.max
         low, high = math.ceil(low), math.floor(min(high, most))
     inside = (values >= low) & (values <= high)
-    counted = loss.mask(target, prediction)
+    counted = loss.counted(target, prediction)
     if counted is not None:
-        inside |= tf.reshape(~counted, tf.shape(inside))
+        inside |= left_aligned(~counted, inside)
+    if weights is not None:
+        inside |= left_aligned(tf.equal(weights, 0), inside)
     if values.dtype.is_floating:
         # NaN is the first batch's business, and must not be reported as a label.
         inside |= tf.math.is_nan(values)
@@ -90,8 +109,33 @@ def assert_labels(loss, target, prediction, output):
         return tf.identity(values)
 
 
+def without_uncounted(loss, target, prediction, weights):
+    """Class numbers, with 0 in place of what is none where nothing counts.
+
+    It must not reach TensorFlow's cross entropy, which refuses it or gives NaN, and
+    0 x NaN is NaN. Other losses are finite for any finite target. Arguments as for
+    `assert_labels`.
+    """
+    classes = prediction.ensemble.logits.shape[-1]
+    nothing_is_left_out = prediction.mask is None and weights is None
+    if nothing_is_left_out or classes is None or not getattr(loss, "sparse", False):
+        return target
+    values = tf.convert_to_tensor(target)
+    numbers = tf.cast(values, tf.int64)
+    outside = (numbers < 0) | (numbers >= classes)
+    left_out = tf.zeros_like(outside)
+    if prediction.mask is not None:
+        left_out |= left_aligned(~prediction.mask, values)
+    if weights is not None:
+        left_out |= left_aligned(tf.equal(weights, 0), values)
+    counted = loss.mask(target, prediction.ensemble)
+    if counted is not None:  # the ignored class itself says that it is ignored
+        left_out &= left_aligned(counted, values)
+    return tf.where(outside & left_out, tf.zeros_like(values), values)
+
+
 class FirstBatch:
-    """Looks for NaN in the first batch of every `fit`.
+    """Looks for NaN in the first loss of every `fit`.
 
     Knows that batch by the optimizer's count of steps, which the host sets and the
     training step compares with its own.
@@ -111,7 +155,7 @@ class FirstBatch:
         self._loss_is_due = True
 
     def check(self, step, inputs, targets, loss):
-        """Asserts, for the first batch, that there is no NaN, and names where it is.
+        """Asserts, for the first batch, that the loss is not NaN, and names why.
 
         Args:
             step: scalar integer, how many steps the optimizer has made.
@@ -190,13 +234,17 @@ def _assert(condition, data):
 
 
 def _assert_no_nan(inputs, targets, loss):
+    """Asserts that the loss is not NaN, and says where that may come from.
+
+    NaN elsewhere is none of its business: layers may fill it in, padding may hold it.
+    """
     bad_input, bad_target = _any_nan(inputs), _any_nan(targets)
-    bad_loss = tf.math.is_nan(loss)
+    fine = ~tf.math.is_nan(loss)
     return [
-        *_assert(~bad_input, [_nan_message("input (`x`)")]),
-        *_assert(bad_input | ~bad_target, [_nan_message("target (`y`)")]),
+        *_assert(fine | ~bad_input, [_nan_message("input (`x`)")]),
+        *_assert(fine | bad_input | ~bad_target, [_nan_message("target (`y`)")]),
         *_assert(
-            bad_input | bad_target | ~bad_loss,
+            fine | bad_input | bad_target,
             [_nan_message("loss (not its inputs and targets)")],
         ),
     ]

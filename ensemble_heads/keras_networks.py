@@ -106,6 +106,19 @@ def one_call(network):
         network._maybe_reset_call_context()
 
 
+def standardized(network, inputs):
+    """Inputs of a functional model as its own call takes them, flat; on Keras 3.
+
+    A last axis of 1 is added or dropped as the model wants it. Masks are kept.
+    """
+    flat = network._standardize_inputs(inputs)
+    for before, value in zip(tf.nest.flatten(inputs), flat, strict=False):
+        mask = getattr(before, "_keras_mask", None)
+        if mask is not None:
+            value._keras_mask = mask
+    return flat
+
+
 def takes_training(layer):
     """Whether a layer's `call` has the argument `training`."""
     flag = "_call_has_training_arg" if KERAS_3 else "_expects_training_arg"

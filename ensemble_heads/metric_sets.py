@@ -27,19 +27,20 @@ class _Entry:
     def of_all_heads(self):
         return getattr(self.metric, "of_all_heads", False)
 
-    def update(self, target, prediction, weight, known):
+    def update(self, target, prediction, weight, counted, known):
         """Takes a batch.
 
         Args:
             target: tensor.
             prediction: `EnsemblePrediction`.
             weight: tensor or None.
+            counted: bool tensor of the positions whose labels count, or None.
             known: dict by output, in which the heads' values are kept for all entries.
         """
         values = self._values(prediction, known)
         if self.of_all_heads:
-            if prediction.mask is not None:
-                weight = _masked_weight(weight, prediction.mask, values.dtype)
+            if counted is not None:
+                weight = _masked_weight(weight, counted, values.dtype)
         else:
             if prediction.mask is not None:
                 weight = _with_mask(values, weight, prediction.mask)
@@ -93,13 +94,16 @@ class MetricSet:
         """{name: current value}."""
         return {entry.name: entry.metric.result() for entry in self.entries}
 
-    def update(self, targets, predictions, weights):
+    def update(self, targets, predictions, weights, counted):
         """Takes one batch.
 
         Args:
             targets: flat list of tensors or None, one per output.
             predictions: flat list of `EnsemblePrediction`.
             weights: flat list of tensors or None.
+            counted: flat list of bool tensors or None: the positions that neither the
+                base loss nor the model leaves out. Metrics of all heads refuse labels
+                that are none, so they leave these out; others do as in Keras' step.
         """
         known = {}
         for entry in self.entries:
@@ -107,7 +111,7 @@ class MetricSet:
             if target is None:
                 continue
             weight = weights[entry.output] if entry.weighted else None
-            entry.update(target, prediction, weight, known)
+            entry.update(target, prediction, weight, counted[entry.output], known)
 
     def _add(self, argument, metrics, weighted=False, head=None):
         several = len(self.outputs) > 1

@@ -7,6 +7,9 @@ from ensemble_heads.target_shapes import match_dense, match_sparse
 
 # Keras 3's losses on class numbers that are no cross entropies.
 _ON_CLASS_NUMBERS = ("CategoricalGeneralizedCrossEntropy",)
+# Those whose targets have a shape of their own: sequences of labels, class numbers.
+_ON_OTHER_TARGETS = ("CTC", "Circle")
+_OVER_THE_BATCH = ("Circle",)
 
 
 class OtherLoss(BaseLoss):
@@ -27,7 +30,8 @@ class OtherLoss(BaseLoss):
         # A user's own function may do what it likes; Keras' losses are known.
         code = getattr(self._loss, "function", type(self._loss))
         known = getattr(code, "__module__", None) or ""
-        self.by_example = known.partition(".")[0] == "keras"
+        self._is_of_keras = known.partition(".")[0] == "keras"
+        self.by_example = self._is_of_keras and not self._is_one_of(_OVER_THE_BATCH)
 
     def __call__(self, target, prediction):
         values = prediction.values
@@ -60,17 +64,21 @@ class OtherLoss(BaseLoss):
             )
 
     def match(self, target, prediction):
-        if self.by_example and type(self._loss).__name__ in _ON_CLASS_NUMBERS:
+        if self._is_one_of(_ON_CLASS_NUMBERS):
             return match_sparse(self.name, target, prediction)
         # A user's own function may take targets of any shape; Keras' losses would
         # broadcast a shape that does not fit without a word.
-        return match_dense(self.name, target, prediction, check=self.by_example)
+        check = self._is_of_keras and not self._is_one_of(_ON_OTHER_TARGETS)
+        return match_dense(self.name, target, prediction, check=check)
 
     def mask(self, target, prediction):
         # A loss can tell what counts; Keras' own way, a mask on its result, would
         # have to be read from another computation of it.
         own = getattr(self._loss, "counted_positions", None)
         return None if own is None else own(target)
+
+    def _is_one_of(self, names):
+        return self._is_of_keras and type(self._loss).__name__ in names
 
     def _per_position(self, losses, values):
         rank = losses.shape.rank

@@ -131,10 +131,9 @@ def run(network, inputs, training):
         return network(inputs, training=training)
     graph = graphs.read(network)
     tensors = graphs.tensors_in(graph.inputs)
-    values = {
-        tensor: _like(tensor, value)
-        for tensor, value in zip(tensors, tf.nest.flatten(inputs), strict=True)
-    }
+    values = dict(
+        zip(tensors, keras_networks.standardized(network, inputs), strict=True)
+    )
     with keras_networks.one_call(network):
         for segment in segments(graph):
             given = [values[tensor] for tensor in segment.inputs]
@@ -184,18 +183,6 @@ def _is_known(layer):
     if isinstance(layer, _layers.BatchNormalization):
         return not getattr(layer, "synchronized", False)
     return type(layer) in _KNOWN and layer.activity_regularizer is None
-
-
-def _like(tensor, value):
-    """As a functional model takes it, in its own dtype."""
-    value_dtype = tf.as_dtype(tensor.dtype)
-    mask = getattr(value, "_keras_mask", None)
-    value = tf.convert_to_tensor(value)
-    if value.dtype != value_dtype:
-        value = tf.cast(value, value_dtype)
-        if mask is not None:
-            value._keras_mask = mask
-    return value
 
 
 def _run_again(segment, given, training):

@@ -61,6 +61,10 @@ def left_aligned(tensor, values):
 
     A last axis of 1 that `values` does not have is dropped, as Keras does.
     """
+    if values.shape.rank is None:
+        more = tf.maximum(tf.rank(values) - tf.rank(tensor), 0)
+        ones = tf.ones([more], tf.int32)
+        return tf.reshape(tensor, tf.concat([tf.shape(tensor), ones], axis=0))
     if tensor.shape.rank == values.shape.rank + 1 and tensor.shape[-1] == 1:
         return tensor[..., 0]
     for _ in range(values.shape.rank - tensor.shape.rank):

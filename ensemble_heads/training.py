@@ -156,27 +156,27 @@ class EnsembleTrainer:
     def fit(self, x=None, y=None, *args, **kwargs):
         """As `keras.Model.fit`; checks labels and the first batch's numbers."""
         self._begin_training()
-        self._check_target_arrays(y)
+        self._check_target_arrays(y, kwargs.get("sample_weight"))
         validation = kwargs.get("validation_data")
-        if isinstance(validation, (tuple, list)) and len(validation) > 1:
-            self._check_target_arrays(validation[1])
+        if isinstance(validation, (tuple, list)):
+            self._check_target_arrays(*validation[1:])
         with input_checks.clear_errors():
             return super().fit(x, y, *args, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
-        self._check_target_arrays(y)
+        self._check_target_arrays(y, kwargs.get("sample_weight"))
         with input_checks.clear_errors():
             return super().evaluate(x, y, *args, **kwargs)
 
-    def train_on_batch(self, x, y=None, *args, **kwargs):
-        self._check_target_arrays(y)
+    def train_on_batch(self, x, y=None, sample_weight=None, *args, **kwargs):
+        self._check_target_arrays(y, sample_weight)
         with input_checks.clear_errors():
-            return super().train_on_batch(x, y, *args, **kwargs)
+            return super().train_on_batch(x, y, sample_weight, *args, **kwargs)
 
-    def test_on_batch(self, x, y=None, *args, **kwargs):
-        self._check_target_arrays(y)
+    def test_on_batch(self, x, y=None, sample_weight=None, *args, **kwargs):
+        self._check_target_arrays(y, sample_weight)
         with input_checks.clear_errors():
-            return super().test_on_batch(x, y, *args, **kwargs)
+            return super().test_on_batch(x, y, sample_weight, *args, **kwargs)
 
     def make_train_function(self, force=False):
         before = self.train_function
@@ -319,7 +319,7 @@ class EnsembleTrainer:
             step = tf.convert_to_tensor(self.optimizer.iterations)
             self._plan.first_batch.begin(step)
 
-    def _check_target_arrays(self, y):
+    def _check_target_arrays(self, y=None, sample_weight=None, *_):
         if y is None or self._plan is None:
             return
         outputs = self.outputs_like
@@ -328,10 +328,23 @@ class EnsembleTrainer:
         listed = isinstance(y, (list, tuple)) and len(y) == 1
         several = len(outputs) > 1 or listed
         targets = outputs.flatten(y, "y") if several else [y]
-        for base, shape, target, name in zip(
-            self._plan.base_losses, shapes, targets, outputs.names, strict=True
+        weights = [sample_weight]
+        if len(outputs) > 1:
+            weights = outputs.flatten(sample_weight, "sample_weight", shared=True)
+        masked = any(map(_makes_masks, self._flatten_layers(include_self=False)))
+        for base, shape, target, name, weight in zip(
+            *(self._plan.base_losses, shapes, targets, outputs.names, weights),
+            strict=True,
         ):
-            input_checks.check_target_array(base, shape, target, name)
+            input_checks.check_target_array(base, shape, target, name, weight, masked)
+
+
+def _makes_masks(layer):
+    """Whether a layer makes a mask, and does not only hand it on."""
+    if type(layer).__module__.partition(".")[0] in ("keras", "ensemble_heads"):
+        makes = isinstance(layer, keras.layers.Masking)
+        return makes or getattr(layer, "mask_zero", False)
+    return type(layer).compute_mask is not keras.layers.Layer.compute_mask
 
 
 class _Arguments:

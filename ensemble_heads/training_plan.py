@@ -124,10 +124,12 @@ class TrainingPlan:
             target, prediction = targets[i], predictions[i]
             base.match(target, prediction.ensemble)  # Shapes first, then values.
             if assert_labels:
-                name = self.outputs.names[i]
                 target = input_checks.assert_labels(
-                    base, target, prediction.ensemble, name
+                    base, target, prediction, weights[i], self.outputs.names[i]
                 )
+            target = input_checks.without_uncounted(
+                base, target, prediction, weights[i]
+            )
             prediction.weights = weights[i]
             parts[i] = base, target, prediction
         if not parts:
@@ -156,7 +158,13 @@ class TrainingPlan:
         for i, value in values.items():
             if i in self.output_trackers:
                 self.output_trackers[i].update_state(value, sample_weight=batch)
-        self.metrics.update(targets, predictions, weights)
+        counted = [
+            _counted(base, target, prediction)
+            for base, target, prediction in zip(
+                self.base_losses, targets, predictions, strict=True
+            )
+        ]
+        self.metrics.update(targets, predictions, weights, counted)
         return self.results()
 
 
@@ -189,6 +197,12 @@ def reduce_losses(values, weights, mask, reduction):
     return tf.math.divide_no_nan(
         total, tf.reduce_sum(weighting if by_weight else counted)
     )
+
+
+def _counted(base, target, prediction):
+    if base is None or target is None:
+        return prediction.mask
+    return base.counted(target, prediction)
 
 
 def _loss_weights(outputs, loss_weights):

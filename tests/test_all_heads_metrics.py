@@ -128,6 +128,8 @@ def test_values_without_sense_are_refused(kind):
         ((labels, scores, -np.ones(9)), "`sample_weight` must be finite"),
         ((labels, scores, np.full(9, np.nan)), "`sample_weight` must be finite"),
     ]:
+        if "y_true" in message and not kind.uses_labels:
+            continue
         with pytest.raises(ValueError, match=f"{message}.*Received: other .* 1 batch"):
             result(kind(), (labels, scores), batch)
     # Where the weight is 0, nothing is looked at.
@@ -233,6 +235,23 @@ def test_masked_positions_do_not_count():
     npt.assert_allclose(logs["oracle_accuracy"], np.mean(right), rtol=1e-5)
     each = [logs["head_0_accuracy"], logs["head_1_accuracy"]]
     npt.assert_allclose(logs["mean_head_accuracy"], np.mean(each), rtol=1e-5)
+
+
+def test_labels_that_the_loss_ignores_do_not_count():
+    loss = eh.losses.SparseCategoricalCrossentropy(ignore_class=255)
+    model = compiled(loss=loss, head_metrics=[kind() for kind in KINDS])
+    x, labels = small_models.classification_data(20)
+    expected = evaluate(model, x[5:], labels[5:])
+    labels[:5] = 255
+    found = evaluate(model, x, labels)
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_disagreement_takes_what_is_no_label():
+    labels, said = drawn()
+    expected = result(metrics.HeadDisagreement(), (labels, said))
+    found = result(metrics.HeadDisagreement(), (np.full(9, -1), said))
+    assert found == expected > 0
 
 
 def test_saved_and_loaded(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from ensemble_heads import base_losses, losses, predictions
-from ensemble_heads.keras_api import keras
+from ensemble_heads.keras_api import KERAS_3, keras
 from tests import numpy_losses as oracle
 
 SPARSE = "sparse_categorical_crossentropy"
@@ -101,6 +101,24 @@ def test_loss_that_does_not_fit_names_both_shapes(base, target, output, message)
     with pytest.raises(ValueError, match=f"(?s){message}") as error:
         fit(base, target, output)
     assert "\n" not in str(error.value).split("Received")[0]
+
+
+@pytest.mark.skipif(not KERAS_3, reason="losses of Keras 3")
+def test_keras_losses_whose_targets_have_a_shape_of_their_own():
+    logits = np.random.normal(size=(4, 6, 5)).astype("float32")
+    target = np.random.randint(1, 5, (4, 2))
+    made = base_losses.make(keras.losses.CTC())
+    expected = keras.losses.CTC(reduction="none")(target, logits)
+    values = made(target, predictions.Prediction(logits))
+    npt.assert_allclose(values, expected, rtol=1e-6)
+    assert made.by_example
+    embedded = tf.math.l2_normalize(logits[:, 0], axis=-1)
+    classes = np.array([0, 1, 0, 1])
+    made = base_losses.make(keras.losses.Circle())
+    expected = keras.losses.Circle(reduction="none")(classes, embedded)
+    values = made(classes, predictions.Prediction(embedded))
+    npt.assert_allclose(values, expected, rtol=1e-6)
+    assert not made.by_example  # it compares the examples of a batch
 
 
 def test_arguments_out_of_range():

@@ -52,6 +52,19 @@ def test_layers_of_the_users_see_the_single_models_form():
     npt.assert_allclose(raw.predict(x, verbose=0), expected, rtol=1e-4, atol=1e-6)
 
 
+def test_layers_of_the_users_work_at_a_fixed_batch_size():
+    class Average(keras.layers.Layer):
+        def call(self, inputs):
+            return tf.reduce_mean(inputs, axis=1)
+
+    inputs = keras.Input((4,), batch_size=8)
+    hidden = keras.layers.Dense(8, name="shared")(inputs)
+    single = keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(hidden))
+    model = eh.multi_head(single, "shared", ensembler=Average())
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
+    npt.assert_allclose(model(x), np.mean(model.head_predictions(x), 1), rtol=1e-5)
+
+
 @pytest.mark.parametrize("weight", [-1.5, 0.0, 0.5])
 def test_parametric_ensembler_gets_a_multiplier_in_place_of_a_factor(weight):
     """Section 3: the ensembler's own weights see the plain loss, heads N lambda."""

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from ensemble_heads import folding, linear_layers
 from ensemble_heads.keras_api import KERAS_3, keras
@@ -247,6 +248,32 @@ def test_subclassed_linear_layer_stays():
 
     x = inputs = keras.Input((8,))
     folds(keras.Model(inputs, norm()(Standardised(5)(x))), left=1)
+
+
+def test_derived_classes_stay_and_are_named():
+    """Whatever a derived class does at inference, folding must not undo it."""
+
+    class Rectified(layers.BatchNormalization):
+        def call(self, inputs, training=None):
+            return tf.nn.relu(super().call(inputs, training=training))
+
+    class Always(layers.Dropout):
+        def call(self, inputs, training=None):
+            return super().call(inputs, training=True)
+
+    class Doubled(layers.Activation):
+        def call(self, inputs):
+            return 2.0 * super().call(inputs)
+
+    x = inputs = keras.Input((8,))
+    x = layers.Dense(5)(Rectified(name="rectified")(layers.Dense(5)(x)))
+    model = keras.Model(inputs, x)
+    folds(model, left=1)
+    assert "its class Rectified is derived" in reasons(model)["rectified"]
+    for between in (Always(0.5), Doubled("linear")):
+        x = norm()(between(layers.Dense(5)(inputs)))
+        model = randomise(keras.Model(inputs, x))
+        assert len(folding.batch_norms_in(folding.fold_batch_norm(model))) == 1
 
 
 def test_float64_keeps_a_chain_exact():

@@ -83,6 +83,19 @@ def test_nested_models_and_stateful_layers_are_kept():
     check_equal(model, folded)
 
 
+@pytest.mark.parametrize("mode", ["multi_hot", "tf_idf"])
+def test_adapted_vocabularies_are_kept(mode):
+    lookup = layers.StringLookup(output_mode=mode)
+    lookup.adapt(tf.constant([["one", "two"], ["two", "three"]]))
+    inputs = keras.Input((2,), dtype="string")
+    dense = layers.Dense(4)
+    model = keras.Model(inputs, norm()(dense(lookup(inputs))))
+    dense.set_weights([np.random.default_rng(0).normal(size=(4, 4)), np.ones(4)])
+    folded = folding.fold_batch_norm(model)
+    assert not folding.batch_norms_in(folded)
+    check_equal(model, folded, inputs=tf.constant([["two", "one"], ["three", "ten"]]))
+
+
 def test_norms_inside_other_layers_are_named():
     x = inputs = keras.Input((5, 8))
     x = layers.TimeDistributed(norm("wrapped"), name="steps")(x)

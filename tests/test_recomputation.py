@@ -172,6 +172,24 @@ def test_layers_run_twice_and_no_more():
         np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
+@pytest.mark.skipif(not KERAS_3, reason="refused on Keras 2")
+def test_inputs_may_lack_the_last_axis():
+    """Keras adds an axis of 1 to inputs of one number, and so must the segments."""
+    x = inputs = keras.Input((1,))
+    for unit in range(4):
+        x = layers.Dense(8, activation="tanh", name=f"unit{unit}")(x)
+    model = eh.multi_head(keras.Model(inputs, layers.Dense(1)(x)), "unit1", seed=0)
+    numbers = np.linspace(-1, 1, 8, dtype="float32")
+    examples = tf.data.Dataset.from_tensor_slices((numbers, numbers)).batch(8)
+    losses = []
+    for recompute in (False, True):
+        model.compile("sgd", "mse", recompute_activations=recompute)
+        start = model.get_weights()
+        losses.append(model.fit(examples, epochs=2, verbose=0).history["loss"])
+        model.set_weights(start)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
 def test_not_active_outside_of_training_steps():
     assert not recomputation.is_active()
     with recomputation.active_if(True):

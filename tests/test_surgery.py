@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import ensemble_heads as eh
 import zoo
@@ -279,6 +280,43 @@ def test_statistics_of_adapted_layers_are_kept():
     model = eh.multi_head(single, "shared")
     found = model.trunk.get_layer("normalization")(data)
     np.testing.assert_allclose(found, normalization(data), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["text", "multi_hot", "tf_idf"])
+def test_adapted_vocabularies_are_kept(kind, tmp_path):
+    if kind == "text":
+        lookup = layers.TextVectorization(output_sequence_length=3)
+    else:
+        lookup = layers.StringLookup(output_mode=kind)
+    lookup.adapt(tf.constant([["one"], ["two"], ["two"], ["three"]]))
+    inputs = keras.Input((1,), dtype="string")
+    x = layers.Lambda(lambda t: tf.cast(t, tf.float32))(lookup(inputs))
+    x = layers.Dense(4, name="shared")(x)
+    single = keras.Model(inputs, layers.Dense(2)(layers.BatchNormalization()(x)))
+    words = tf.constant([["two"], ["three"], ["ten"]])
+    expected = single(words)
+    assert np.ptp(expected, axis=0).min() > 0
+    model = eh.multi_head(single, "shared", copy_weights=True)
+    np.testing.assert_allclose(model(words), expected, atol=1e-6)
+    eh.export(model, tmp_path / "1")
+    saved = tf.saved_model.load(str(tmp_path / "1"))
+    (found,) = saved.signatures["serving_default"](words).values()
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_the_activation_of_a_derived_layer_stays_inside():
+    """It may do more after its activation, which must not come before it then."""
+
+    class Half(layers.Dense):
+        def call(self, inputs):
+            return 0.5 * super().call(inputs)
+
+    inputs = keras.Input((4,))
+    x = layers.Dense(5, name="shared")(inputs)
+    single = keras.Model(inputs, Half(3, activation="sigmoid")(x))
+    model = eh.multi_head(single, "shared", copy_weights=True)
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+    np.testing.assert_allclose(model(x), single(x), atol=1e-6)
 
 
 @pytest.mark.parametrize("ending", ["softmax layer", "activation layer", "argument"])

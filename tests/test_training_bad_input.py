@@ -75,6 +75,65 @@ def test_ignored_class_is_no_label_out_of_range():
     npt.assert_allclose(model.evaluate(data, verbose=0), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("source", ["arrays", "dataset"])
+def test_labels_of_weight_zero_may_be_anything(source):
+    model = dense_model(2)
+    model.compile("sgd", SPARSE)
+    x, y = small_models.classification_data(8)
+    weights = np.ones(8, "float32")
+    weights[:3] = 0.0
+    # Keras' mean is over all examples, so that 0 takes part in it.
+    expected = model.evaluate(x, y, sample_weight=weights, verbose=0)
+    y[:3] = 255
+    if source == "arrays":
+        assert model.test_on_batch(x, y, weights) == pytest.approx(expected)
+        given = {"x": x, "y": y, "sample_weight": weights}
+        seen = {"validation_data": (x, y, weights)}
+    else:
+        given = {"x": tf.data.Dataset.from_tensor_slices((x, y, weights)).batch(8)}
+        seen = {"validation_data": given["x"]}
+    assert model.evaluate(**given, verbose=0) == pytest.approx(expected)
+    history = model.fit(**given, **seen, verbose=0).history
+    assert np.isfinite(history["loss"] + history["val_loss"]).all()
+    weights[0] = 0.5
+    if source == "dataset":
+        given = {"x": tf.data.Dataset.from_tensor_slices((x, y, weights)).batch(8)}
+    with pytest.raises(ValueError, match="numbers from 0 to 3 .* 255"):
+        model.evaluate(**given, verbose=0)
+
+
+def test_labels_of_masked_positions_may_be_anything():
+    layers = keras.layers
+    inputs = keras.Input((4,), dtype="int32")
+    x = layers.Embedding(9, 5, mask_zero=True)(inputs)
+    x = layers.Dense(6, name="shared", activation="tanh")(x)
+    single = keras.Model(inputs, layers.Dense(3, activation="softmax")(x))
+    model = eh.multi_head(single, fork_at="shared")
+    model.compile("sgd", SPARSE)
+    x = np.array([[1, 2, 3, 0], [4, 0, 0, 0], [5, 6, 7, 8]], "int32")
+    labels = np.arange(12).reshape(3, 4) % 3
+    expected = model.evaluate(x, labels, verbose=0)
+    padded = np.where(x == 0, -1, labels)
+    assert model.evaluate(x, padded, verbose=0) == pytest.approx(expected)
+    assert np.isfinite(model.fit(x, padded, verbose=0).history["loss"]).all()
+    with pytest.raises(ValueError, match="numbers from 0 to 2 .* -1 to 2"):
+        model.evaluate(x, np.where(x == 8, -1, labels), verbose=0)
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_nan_that_a_layer_fills_in_is_nobodys_business(eager):
+    inputs = keras.Input((4,))
+    fill = keras.layers.Lambda(
+        lambda t: tf.where(tf.math.is_nan(t), tf.zeros_like(t), t)
+    )
+    x = keras.layers.Dense(8, name="shared")(fill(inputs))
+    model = eh.multi_head(keras.Model(inputs, keras.layers.Dense(1)(x)), "shared")
+    model.compile("sgd", "mse", run_eagerly=eager)
+    x = np.ones((8, 4), "float32")
+    x[0, 0] = np.nan
+    assert np.isfinite(model.fit(x, np.ones(8), verbose=0).history["loss"]).all()
+
+
 def nan_loss(y_true, y_pred):
     return tf.reduce_sum(y_pred, axis=-1) * np.nan
 

@@ -25,7 +25,9 @@ def build(layer, num_heads, shape, features):
     """
     if isinstance(layer, Mean):
         return
-    stack = entry = keras.Input(shape=(num_heads, *shape[1:]), dtype="float32")
+    stack = entry = keras.Input(
+        (num_heads, *shape[1:]), batch_size=shape[0], dtype="float32"
+    )
     if uses_features(layer):
         features = _with_mask(features)
         entry = [stack, tf.nest.map_structure(model_inputs.input_like, features)]

@@ -17,7 +17,8 @@ class AllHeadsMetric(CheckedMetric):
     A metric of one's own defines `measure`.
 
     Every example has one class; targets of several labels are refused. Examples of
-    weight 0 are left out, whatever they hold.
+    weight 0 are left out, whatever they hold, and so in `fit` are those whose labels
+    the loss or the model leaves out.
 
     Args:
         threshold: float, above which an output of one unit says yes. 0.5 is for
@@ -33,9 +34,11 @@ class AllHeadsMetric(CheckedMetric):
 
     Attributes:
         of_all_heads: True.
+        uses_labels: bool; one that does not takes labels that are none, too.
     """
 
     of_all_heads = True
+    uses_labels = True
     rules = (
         "`y_pred` must not be NaN, which has no rank",
         "`y_true` must be class numbers from 0, or have one highest class",
@@ -77,6 +80,7 @@ class AllHeadsMetric(CheckedMetric):
         values = tf.cast(values, tf.float64)
         weights = _weights(sample_weight, values)
         wrong |= (labels < 0) | (labels >= num_classes)
+        wrong &= self.uses_labels
         absent = tf.reduce_any(tf.math.is_nan(scores), axis=[1, -1])
         counts = weights != 0
         bad_weights = ~(tf.math.is_finite(weights) & (weights >= 0))

@@ -10,9 +10,12 @@ from ensemble_heads.metrics.all_heads_metric import AllHeadsMetric
 class HeadDisagreement(AllHeadsMetric):
     """Share of examples on which two heads differ, in the mean over pairs of heads.
 
-    Labels are not looked at. Of a single head it is 0. `eh.analyses.disagreement` gives
-    it pair by pair. Arguments and input as for `AllHeadsMetric`.
+    Of labels only the shape is looked at. Of a single head it is 0.
+    `eh.analyses.disagreement` gives it pair by pair. Arguments and input as for
+    `AllHeadsMetric`.
     """
+
+    uses_labels = False
 
     def __init__(self, threshold=0.5, name="head_disagreement", dtype=None):
         super().__init__(threshold, name=name, dtype=dtype)
