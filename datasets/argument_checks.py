@@ -19,6 +19,14 @@ def check_ranges(**values):
             )
 
 
+def check_epochs(epochs):
+    """Raises `ValueError` unless it is at least 1, or None for no end."""
+    if epochs is not None and epochs < 1:
+        raise ValueError(
+            f"`epochs` must be at least 1, or None for no end. Received: {epochs}"
+        )
+
+
 def check_shard(shard):
     """Raises `ValueError` unless it is the (index, count) of a worker."""
     index, count = shard

@@ -107,6 +107,7 @@ def load(
         ValueError: an argument out of its range, or a file that breaks a rule.
     """
     argument_checks.check_choices(split=(split, SPLITS), pixels=(pixels, PIXELS))
+    argument_checks.check_epochs(epochs)
     argument_checks.check_ranges(
         batch_size=(batch_size, 1),
         seed=(seed, 0),
@@ -225,6 +226,11 @@ def read(image_set, part, data_dir=None):
     if low < 0 or high >= image_set.classes:
         rule = f"hold labels from 0 to {image_set.classes - 1}"
         raise bad_file(found.path, rule, f"labels from {low} to {high}")
+    kinds, classes = len(np.unique(labels)), image_set.classes
+    if len(labels) == expected >= 10 * classes > 10 * kinds:
+        # CIFAR-10 is as large as CIFAR-100, and its files may be called the same.
+        rule = f"hold images of all {image_set.classes} classes of {image_set.name}"
+        raise bad_file(found.path, rule, f"labels of {kinds} classes")
     return images, labels.astype(np.int64)
 
 

@@ -143,9 +143,12 @@ def load(
         epochs: int, the number of the epoch to end before; None never ends.
         start_epoch, start_batch: int >= 0, see above.
         shard: (index, count) of this worker and of all workers.
-        skip_bad_records: bool, leave out images that cannot be used, and the rest of
-            a damaged shard, instead of failing. Decodes all of every image beforehand,
-            and logs a summary after each epoch.
+        skip_bad_records: bool, leave out images that cannot be used, and what comes
+            after a record of which not even the length is right, instead of failing.
+            Decodes all of every image beforehand, and logs a summary after each epoch.
+            A label that does not fit ends the run nevertheless, as all of them may be
+            counted in another way. Of a JPEG whose middle is damaged TensorFlow makes
+            an image without a word: neither way notices that.
         bad_records: `BadRecords` to be filled then, for the caller to read.
 
     Returns:
@@ -163,6 +166,7 @@ def load(
     argument_checks.check_choices(
         split=(split, SPLITS), pixels=(pixels, (*PIXELS,)), windows=(windows, WINDOWS)
     )
+    argument_checks.check_epochs(epochs)
     argument_checks.check_ranges(
         batch_size=(batch_size, 1),
         num_classes=(num_classes, 1),

@@ -69,6 +69,8 @@ def list_images(
             are read and no others. Default: all that there are, sorted.
         image_list: path of a list, also below `data_dir`, of lines `name label`; or of
             a label for each image of a flat folder, in the order of their names.
+            A list that is given may name some of the images; one that is found beside
+            them must name all.
             Labels are names of classes, or numbers from `label_offset`.
         label_offset: int.
 
@@ -96,6 +98,12 @@ def list_images(
     names, classes = _read_list(path, images)
     labels = _numbers(classes, path, num_classes, class_names, label_offset)
     _check_there(folder, names, images, path)
+    if image_list is None and (unnamed := sorted(set(images) - set(names))):
+        raise ValueError(
+            "The list of labels must name all images of its folder; `image_list` may "
+            f"be one that names some. Received: {path}, without {unnamed[0]!r} and "
+            f"{len(unnamed) - 1} others of {folder}"
+        )
     return Images([_join(folder, name) for name in names], names, labels)
 
 

@@ -18,7 +18,7 @@ import itertools
 import tensorflow as tf
 
 from datasets import record_checks, record_errors, shard_files, tfrecord_framing
-from datasets.record_checks import Broken, feature_values
+from datasets.record_checks import Broken, Misfit, feature_values
 
 PATTERNS = (
     "{split}-*-of-*",
@@ -145,7 +145,7 @@ def form_of(paths, num_classes, label_offset, bad=None):
     known = (CONVERTERS, TFDS)
     for path in paths:
         noted = record_errors.BadRecords() if bad is None else bad
-        for number, serialized in enumerate(record_checks.whole_records(path, noted)):
+        for number, serialized in record_checks.whole_records(path, noted):
             try:
                 with record_checks.naming(path, number):
                     features = record_checks.parse(tf.train.Example, serialized)
@@ -223,7 +223,7 @@ def checked_image(serialized, form):
             raise Broken(name, rule, f"{count} values.")
     (label,) = feature_values(features, form.label, kinds[form.label])
     if not 0 <= label - form.label_offset < form.num_classes:
-        raise Broken(form.label, form.label_rule(), f"{label}.")
+        raise Misfit(form.label, form.label_rule(), f"{label}.")
     (encoded,) = feature_values(features, form.image, kinds[form.image])
     return encoded
 

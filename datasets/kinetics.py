@@ -13,7 +13,12 @@ of them.
 import tensorflow as tf
 
 from datasets import kinetics_files, kinetics_records, kinetics_sources, record_errors
-from datasets.argument_checks import check_choices, check_ranges, check_shard
+from datasets.argument_checks import (
+    check_choices,
+    check_epochs,
+    check_ranges,
+    check_shard,
+)
 from datasets.kinetics_batches import ClipBatches
 from datasets.kinetics_clips import Form
 from datasets.record_errors import BadRecords, RecordError, clear_errors
@@ -118,7 +123,9 @@ def load(
         drop_remainder: bool, drop an epoch's last batch if it is not full: all shapes
             are then static.
         skip_bad_records: bool, leave out what cannot be read, videos that are not there
-            among it, instead of failing; a summary is logged after each epoch.
+            among it, instead of failing; a summary is logged after each epoch. In a
+            TFRecord without its JSON file, that is also what comes after a record of
+            which not even the length is right.
         use_damaged: bool, take of a damaged video what comes before its damage, and log
             that, instead of failing. A video is damaged if it breaks off or if FFmpeg
             finds a mistake anywhere in it.
@@ -145,6 +152,7 @@ def load(
         *(temporal_views, spatial_views, augment, seed),
     )
     _check(split, form, pixels, shard)
+    check_epochs(epochs)
     check_ranges(
         batch_size=(batch_size, 1),
         num_classes=(num_classes, 1),

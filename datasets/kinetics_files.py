@@ -253,10 +253,21 @@ def _read_folders(split, folder):
     rows = [
         _Row(str(path), one.name, str(path))
         for one in classes
-        for path in _below(one)
-        if path.suffix.lower() in SUFFIXES
+        for path in _videos_of_class(one)
     ]
     return rows, [one.name for one in classes], str(top)
+
+
+def _videos_of_class(folder):
+    paths = [path for path in _below(folder) if path.name[0] != "."]
+    others = [path for path in paths if path.suffix.lower() not in SUFFIXES]
+    if others or not paths:
+        raise ValueError(
+            f"`data_dir` must have videos ({', '.join(SUFFIXES)}), and nothing else, "
+            f"in each class folder. Received: {others[0] if others else 'none'} in "
+            f"{folder}"
+        )
+    return paths
 
 
 # ---- Classes

@@ -11,6 +11,7 @@ where its records start, so that nobody has to look.
 
 import concurrent.futures
 import io
+import itertools
 import json
 import re
 
@@ -24,7 +25,7 @@ from tensorflow.python.lib.io.tf_record import tf_record_random_reader
 
 from datasets import shard_files, tfrecord_framing
 from datasets.kinetics_files import SPLIT_NAMES, plain
-from datasets.record_errors import RecordError, damage
+from datasets.record_errors import RecordError, damage_by
 from datasets.shard_files import base_name
 
 LABEL, CLASS_NAME = "clip/label/index", "clip/label/string"
@@ -212,16 +213,21 @@ class Record:
         path, number = self._place
         try:
             octets, _ = tf_record_random_reader(path).read(start)
-        except tf.errors.DataLossError as error:
-            kind = "truncated" if "truncated" in str(error) else "corrupted"
-            raise damage(path, number, kind) from None
-        except IndexError:  # it ends within the length of a record
-            raise damage(path, number, "truncated") from None
+        except (tf.errors.DataLossError, IndexError) as error:
+            raise damage_by(error, path, number, self._takes_rest()) from None
         try:
             return tf.train.SequenceExample.FromString(octets)
         except DecodeError:
             rule = "`record` must be a SequenceExample."
             raise self.error("record", rule, "bytes that are none.") from None
+
+    def _takes_rest(self):
+        """Whether nothing tells where the records after this one start."""
+        path, number = self._place
+        if _told_starts(path) is not None:
+            return False
+        *_, (_, length) = itertools.islice(tfrecord_framing.walk(path), number + 1)
+        return length is None
 
     def _times(self, lists, count, frame_rate):
         if TIMES not in lists:
@@ -241,13 +247,21 @@ def beside(path):
 
 def _starts(path):
     """int64 `[records]`"""
+    told = _told_starts(path)
+    if told is not None:
+        return told
+    return np.array([start for start, _ in tfrecord_framing.walk(path)], np.int64)
+
+
+def _told_starts(path):
+    """int64 `[records]` by the JSON file beside a shard; None without one that fits."""
     told = beside(path)
     if told != path and tf.io.gfile.exists(told):
         with tf.io.gfile.GFile(told) as file:
             found = json.load(file)
         if found["bytes"] == tf.io.gfile.stat(path).length:
             return np.array(found["starts"], np.int64)
-    return np.array([start for start, _ in tfrecord_framing.walk(path)], np.int64)
+    return None
 
 
 def _octets(value):

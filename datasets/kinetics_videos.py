@@ -226,7 +226,7 @@ def _pictures(frames, path, plan):
 
     def take(frame):
         picture = to_rgb.reformat(frame, format="rgb24").to_ndarray()
-        found.append(plan.cut(_upright(picture, frame.rotation)))
+        found.append(plan.cut(_upright(picture, _display_matrix(frame))))
 
     for time, frame in frames:
         while len(found) < len(wanted) and wanted[len(found)] <= time:
@@ -242,9 +242,23 @@ def _pictures(frames, path, plan):
     return found
 
 
-def _upright(picture, rotation):
-    """Turns a picture as its display matrix says, by quarters."""
-    return np.ascontiguousarray(np.rot90(picture, round(rotation / 90)))
+def _display_matrix(frame):
+    """((a, b), (c, d)): the pixel (x, y) is shown at (ax + cy, bx + dy) and a shift."""
+    found = frame.side_data.get("DISPLAYMATRIX")
+    if found is None:
+        return (1, 0), (0, 1)
+    (a, b, _), (c, d, _), _ = np.frombuffer(bytes(found), np.int32).reshape(3, 3)
+    return (a, b), (c, d)
+
+
+def _upright(picture, matrix):
+    """Turns a picture by quarters and mirrors it, as its display matrix says."""
+    (a, b), (c, d) = matrix
+    if abs(int(a)) < abs(int(b)):  # columns become rows
+        picture, a, d = picture.swapaxes(0, 1), c, b
+    picture = picture[:, ::-1] if a < 0 else picture
+    picture = picture[::-1] if d < 0 else picture
+    return np.ascontiguousarray(picture)
 
 
 def _seconds(of, otherwise):

@@ -5,11 +5,13 @@ test holds against each other.
 """
 
 import contextlib
+import itertools
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
+from tensorflow.python.lib.io.tf_record import tf_record_random_reader
 
-from datasets import record_errors
+from datasets import record_errors, tfrecord_framing
 from datasets.record_order import BLOCK
 
 LISTS = {"int64_list": "int64", "float_list": "float", "bytes_list": "bytes"}
@@ -17,6 +19,10 @@ LISTS = {"int64_list": "int64", "float_list": "float", "bytes_list": "bytes"}
 
 class Broken(Exception):
     """(field, rule, received), of a record whose place the caller knows."""
+
+
+class Misfit(Broken):
+    """The same, where a setting must be at fault: others would break the rule too."""
 
 
 @contextlib.contextmanager
@@ -27,11 +33,15 @@ def naming(path, number):
     except Broken as broken:
         field, rule, received = broken.args
         text = f"{rule} Received: {received}"
-        raise record_errors.RecordError(path, number, field, text) from None
+        raise record_errors.RecordError(
+            path, number, field, text, is_setting=isinstance(broken, Misfit)
+        ) from None
 
 
 def good_blocks(path, check, keep, bad):
     """Yields what can be used of a file, in blocks; notes what cannot.
+
+    Raises what no record is at fault for, marked for `record_errors.clear_errors`.
 
     Args:
         path: str.
@@ -42,12 +52,15 @@ def good_blocks(path, check, keep, bad):
     Yields:
         {"record": list of bytes, "number": list of int}.
     """
-    block, number = {"record": [], "number": []}, 0
-    for serialized in whole_records(path, bad):
+    block = {"record": [], "number": []}
+    for number, serialized in whole_records(path, bad):
         if keep(number):
             try:
                 check(serialized, path, number)
             except record_errors.RecordError as error:
+                with record_errors.marked():
+                    if error.is_setting:
+                        raise
                 bad.add(error)
             else:
                 block["record"].append(serialized)
@@ -55,26 +68,32 @@ def good_blocks(path, check, keep, bad):
         if len(block["number"]) == BLOCK:
             yield block
             block = {"record": [], "number": []}
-        number += 1
     if block["number"]:
         yield block
 
 
 def whole_records(path, bad):
-    """Yields the records of a file up to where it is damaged, which `bad` notes."""
-    number = 0
-    iterator = iter(tf.data.TFRecordDataset(path).as_numpy_iterator())
-    while True:
+    """Yields (number, record) of a file, past those that are damaged.
+
+    `bad` notes these. After one whose length is damaged nothing more is found.
+    """
+    read = 0
+    try:
+        for serialized in tf.data.TFRecordDataset(path).as_numpy_iterator():
+            yield read, serialized
+            read += 1
+        return
+    except tf.errors.DataLossError:
+        pass
+    # TensorFlow's reader ends here, where the headers may still tell what follows.
+    reader, places = tf_record_random_reader(path), tfrecord_framing.walk(path)
+    for number, (start, length) in itertools.islice(enumerate(places), read, None):
         try:
-            serialized = next(iterator)
-        except StopIteration:
-            return
-        except tf.errors.DataLossError as error:
-            kind = "truncated" if "truncated" in str(error) else "corrupted"
-            bad.add(record_errors.damage(path, number, kind))
-            return
-        yield serialized
-        number += 1
+            serialized, _ = reader.read(start)
+        except (tf.errors.DataLossError, IndexError) as error:
+            bad.add(record_errors.damage_by(error, path, number, length is None))
+        else:
+            yield number, serialized
 
 
 def parse(message, serialized):

@@ -41,13 +41,19 @@ class RecordError(ValueError):
         record: int, its number in the file, from 0; None for a file as a whole, or
             where it could not be found out.
         field: str, the feature at fault; `"record"` for the record as a whole.
+        text: str, the rule it breaks and what was received.
         reason: str, the rule it breaks, without what was received.
+        takes_rest: bool, nothing tells where the records after it start in its file.
+        is_setting: bool, a setting is at fault and not the record, so that it must
+            not be left out.
     """
 
-    def __init__(self, path, record, field, text):
-        super().__init__(f"{text} In {_place(path, record)}.")
-        self.path, self.record, self.field = path, record, field
+    def __init__(self, path, record, field, text, takes_rest=False, is_setting=False):
+        lost = " What comes after it cannot be read either." if takes_rest else ""
+        super().__init__(f"{text} In {_place(path, record)}.{lost}")
+        self.path, self.record, self.field, self.text = path, record, field, text
         self.reason = text.partition(" Received:")[0]
+        self.takes_rest, self.is_setting = takes_rest, is_setting
 
 
 class BadRecords:
@@ -92,7 +98,12 @@ class BadRecords:
         if not errors:
             return "No bad records."
         reasons = "; ".join(f"{n} x {reason}" for reason, n in self.counts.items())
-        return f"{self._done} {len(errors)} bad records: {reasons} First: {errors[0]}"
+        cut = len({error.path for error in errors if error.takes_rest})
+        more = f", and with them the rest of {cut} files" if cut else ""
+        return (
+            f"{self._done} {len(errors)} bad records{more}: {reasons} "
+            f"First: {errors[0]}"
+        )
 
     def log(self):
         """Logs the summary if something came in since it was logged last."""
@@ -127,9 +138,8 @@ def names(paths, batch):
 
 def mark(error):
     """The text that carries a `RecordError` through the runtime."""
-    text = str(error).removesuffix(f" In {_place(error.path, error.record)}.")
     number = "" if error.record is None else str(error.record)
-    inside = _BAR.join([number, error.path, error.field, text])
+    inside = _BAR.join([number, error.path, error.field, error.text])
     return f"{_OPEN}{inside}{_CLOSE}"
 
 
@@ -188,11 +198,35 @@ def clear_errors():
         raise found from error
 
 
-def damage(path, number, kind):
-    """The `RecordError` of a file that cannot be read from a record on."""
+def damage(path, number, kind, takes_rest=False):
+    """The `RecordError` of a record that breaks off or does not match its checksum.
+
+    Args:
+        path: str, number: int, where it is.
+        kind: `"truncated"` or `"corrupted"`.
+        takes_rest: as of `RecordError`.
+    """
     what = "breaks off" if kind == "truncated" else "does not match its checksum"
     rule = "`record` must be whole, as its file was written."
-    return RecordError(path, number, "record", f"{rule} Received: one that {what}.")
+    text = f"{rule} Received: one that {what}."
+    return RecordError(path, number, "record", text, takes_rest)
+
+
+def damage_by(error, path, number, takes_rest=False):
+    """As `damage`, from what TensorFlow's reader of single records raised."""
+    # IndexError: the file ends within the length of a record.
+    breaks_off = isinstance(error, IndexError) or "truncated" in str(error)
+    kind = "truncated" if breaks_off else "corrupted"
+    return damage(path, number, kind, takes_rest)
+
+
+@contextlib.contextmanager
+def marked():
+    """Makes of a bad record an error that the runtime carries to `clear_errors`."""
+    try:
+        yield
+    except RecordError as error:
+        raise ValueError(mark(error)) from None
 
 
 def _place(path, record):

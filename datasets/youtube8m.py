@@ -109,7 +109,7 @@ def load(
             rgb 1024, audio 128. Video-level files have "mean_" before the names.
         num_classes: int >= 1, the size of the vocabulary.
         random_frames: int, frames drawn per video; None gives all frames.
-        max_frames: int, what comes after is left out.
+        max_frames: int, what comes after is left out. For frame level alone.
         pad_to: int, at least `max_frames` or `random_frames`: a fixed number of
             frames, as TPUs want it (with `drop_remainder`).
         drop_remainder: bool, drop batches that are not full, once per epoch.
@@ -125,9 +125,10 @@ def load(
         verify_checksums: bool. Drawn frames of local files are otherwise copied
             without reading the rest, so that their checksums cannot be verified.
             Everything else always verifies them.
-        skip_bad_records: bool, leave out records that cannot be used, and the rest of
-            a damaged file, instead of failing. Checks every record in Python (some
-            2000 a second) and logs a summary after each epoch.
+        skip_bad_records: bool, leave out records that cannot be used, and what comes
+            after a record of which not even the length is right, instead of failing.
+            Checks every record in Python (some 2000 a second) and logs a summary after
+            each epoch.
         bad_records: `BadRecords` to be filled then, for the caller to read.
 
     Returns:
@@ -150,6 +151,7 @@ def load(
     features = dict(FEATURES if features is None else features)
     shuffle = split in _TRAINING if shuffle is None else shuffle
     _check_choices(split, level, features, shard, random_frames, max_frames, pad_to)
+    argument_checks.check_epochs(epochs)
     argument_checks.check_ranges(
         batch_size=(batch_size, 1),
         num_classes=(num_classes, 1),

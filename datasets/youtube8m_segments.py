@@ -31,7 +31,7 @@ def check_rated(paths, bad=None):
     """
     looked, noted = 0, record_errors.BadRecords()
     first = (one for path in paths for one in record_checks.whole_records(path, noted))
-    for serialized in itertools.islice(first, _LOOKS):
+    for _, serialized in itertools.islice(first, _LOOKS):
         if _is_rated(serialized):
             return
         looked += 1

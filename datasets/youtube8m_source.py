@@ -1,6 +1,5 @@
 """How the records of YouTube-8M files are read and made batches of."""
 
-import contextlib
 import functools
 
 import numpy as np
@@ -98,7 +97,7 @@ class Source:
         """Contexts and drawn frames of a batch of places, with what says whose."""
 
         def read(places):
-            with _marked():
+            with record_errors.marked():
                 contexts, frames = self._reader.read(*places.T)
             return [contexts, *frames]
 
@@ -126,7 +125,7 @@ class Source:
 
     def _places(self, file, epoch):
         """`_PLACE` of all records of a file, int64 `[records, 5]`."""
-        with _marked():
+        with record_errors.marked():
             found = drawn_frames.places(self._paths[file])
         found = found[self._keep(found[:, 0])]
         own = np.broadcast_to(np.array([file, epoch], np.int64), (len(found), 2))
@@ -155,12 +154,3 @@ class Source:
         return tf.data.Dataset.from_generator(
             nothing, output_signature=batches.element_spec
         )
-
-
-@contextlib.contextmanager
-def _marked():
-    """Makes of a bad record an error that the runtime carries to `clear_errors`."""
-    try:
-        yield
-    except record_errors.RecordError as error:
-        raise ValueError(record_errors.mark(error)) from None

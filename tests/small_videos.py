@@ -10,7 +10,15 @@ FIRST, STEP = 8, 4  # grey levels of frame 0, and from each frame to the next
 MOST = 60  # frames that can be told apart
 _TICKS = 1000  # a second, of videos with times
 _CODECS = {".mp4": "libx264", ".mkv": "libx264", ".avi": "mpeg4", ".webm": "libvpx"}
-_QUARTER_TURN = (0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)  # clockwise
+# ((a, b), (c, d)): a pixel (x, y), y downward, is shown at (ax + cy, bx + dy).
+TURNS = {
+    "a quarter clockwise": ((0, 1), (-1, 0)),
+    "a half": ((-1, 0), (0, -1)),
+    "a quarter back": ((0, -1), (1, 0)),
+    "left to right": ((-1, 0), (0, 1)),
+    "upside down": ((1, 0), (0, -1)),
+    "about the diagonal": ((0, 1), (1, 0)),
+}
 
 
 def write(
@@ -63,12 +71,15 @@ def numbers(clip):
     return np.rint(found).astype(int).tolist()
 
 
-def turn(path):
-    """Lets an mp4 file say that it is to be shown turned clockwise by a quarter."""
+def turn(path, kind):
+    """Lets an mp4 file say that it is to be shown turned, by a key of `TURNS`."""
     octets = bytearray(open(path, "rb").read())
     box = octets.index(b"tkhd")
     matrix = box + 4 + 4 + 20 + 16  # version 0
-    octets[matrix : matrix + 36] = struct.pack(">9i", *_QUARTER_TURN)
+    (a, b), (c, d) = TURNS[kind]
+    one = 1 << 16
+    shown = (a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
+    octets[matrix : matrix + 36] = struct.pack(">9i", *shown)
     open(path, "wb").write(octets)
 
 

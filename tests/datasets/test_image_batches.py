@@ -215,6 +215,7 @@ def test_made_up_images_can_be_learned(module, options, shape, classes):
         ({"pixels": "white"}, "`pixels` must be one of .*pixels='white'"),
         ({"classes": 20}, "`classes` must be 10 or 100.*classes=20"),
         ({"batch_size": 0}, "`batch_size` must be at least 1.*batch_size=0"),
+        ({"epochs": 0}, "`epochs` must be at least 1, or None for no end"),
         ({"seed": -1}, "`seed` must be at least 0.*seed=-1"),
         ({"start_batch": -1}, "`start_batch` must be at least 0"),
         ({"split": "validation"}, "from 1 to below 60.*validation_examples=0"),

@@ -86,6 +86,17 @@ def test_published_files_hold_the_published_number(tmp_path):
         image_sets.read(fashion_mnist.IMAGES, "train", tmp_path)
 
 
+def test_published_files_hold_all_classes(tmp_path):
+    """CIFAR-10 and CIFAR-100 are of one size, and their files may have one name."""
+    images, labels = np.zeros((10_000, 32, 32, 3), np.uint8), np.arange(10_000) % 10
+    np.savez(tmp_path / "cifar.npz", x_test=images, y_test=labels)
+    _, found = image_sets.read(cifar.images(10), "test", tmp_path)
+    assert found.tolist() == labels.tolist()
+    said = "hold images of all 100 classes of CIFAR-100. Received: labels of 10 classes"
+    with pytest.raises(ValueError, match=said):
+        image_sets.read(cifar.images(100), "test", tmp_path)
+
+
 def test_images_without_labels_are_refused(tmp_path):
     write_idx(tmp_path, both_parts(CLOTHES))
     (tmp_path / "train-labels-idx1-ubyte.gz").unlink()

@@ -97,6 +97,10 @@ def error_of(call, *arguments, **changes):
     return caught.value
 
 
+# Labels that any record could have where a setting is wrong.
+MISFITS = ("background", "label too high")
+
+
 def bad_record(name):
     made = BAD[name][0]
     return made if isinstance(made, bytes) else converted(**made)
@@ -135,7 +139,8 @@ def test_a_bad_record_is_named_in_mid_epoch_as_python_names_it(name, decoding):
 
 def test_bad_records_are_left_out_and_counted_if_asked_for(tmp_path, caplog):
     good = [converted(n) for n in range(3)]
-    records = [bad_record(name) for name in BAD]
+    skipped = {name: bad for name, bad in BAD.items() if name not in MISFITS}
+    records = [bad_record(name) for name in skipped]
     # The first record as well, by which the converter is known.
     mixed = [records[0], good[0], *records[1:6], good[1], *records[6:], good[2]]
     write_records(tmp_path / "train-00000-of-00002", mixed)
@@ -146,12 +151,41 @@ def test_bad_records_are_left_out_and_counted_if_asked_for(tmp_path, caplog):
     caplog.set_level(logging.WARNING, "ensemble_heads")
     found = drain(tmp_path, skip_bad_records=True, bad_records=bad, epochs=2)
     assert sorted(found) == sorted(2 * [1, 7, len(mixed) - 1, 1 << 32])
-    assert len(bad) == len(BAD) + 1  # and the rest of the file that breaks off
+    assert len(bad) == len(skipped) + 1  # and the record that breaks off
     reasons = {error.record: error.field for error in bad.errors if error.path != cut}
     numbers = [n for n in range(len(mixed)) if n not in (1, 7, len(mixed) - 1)]
-    assert reasons == {n: BAD[name][1] for n, name in zip(numbers, BAD)}
+    assert reasons == {n: BAD[name][1] for n, name in zip(numbers, skipped)}
     logged = [m for m in caplog.messages if m.startswith("Left out")]
-    assert len(logged) == 1 and f"Left out {len(BAD) + 1} bad records" in logged[0]
+    assert len(logged) == 1 and f"Left out {len(skipped) + 1} bad records" in logged[0]
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_labels_that_do_not_fit_end_the_run_also_where_bad_records_do_not(
+    tmp_path, name
+):
+    """Left out, all others would be one class further, and nobody would know."""
+    records = [converted(), bad_record(name), converted()]
+    path = write_records(tmp_path / "train-00000-of-00001", records)
+    error = error_of(drain, tmp_path, skip_bad_records=True)
+    assert (error.path, error.record, error.field) == (path, 1, "image/class/label")
+
+
+@pytest.mark.parametrize("what", ["data", "length"])
+def test_past_a_damaged_record_all_is_read_that_can_be_found(tmp_path, what, caplog):
+    path = write_records(tmp_path / "train-00000-of-00001", [converted()] * 5)
+    data = bytearray(open(path, "rb").read())
+    record = len(data) // 5
+    data[record + (record // 2 if what == "data" else 0)] ^= 1
+    open(path, "wb").write(data)
+    bad = imagenet.BadRecords()
+    caplog.set_level(logging.WARNING, "ensemble_heads")
+    found = drain(tmp_path, skip_bad_records=True, bad_records=bad)
+    assert sorted(found) == ([0, 2, 3, 4] if what == "data" else [0])
+    assert [(one.record, one.takes_rest) for one in bad.errors] == [
+        (1, what == "length")
+    ]
+    more = ", and with them the rest of 1 files" if what == "length" else ""
+    assert f"Left out 1 bad records{more}: " in caplog.text
 
 
 def test_a_damaged_shard_is_named(tmp_path):

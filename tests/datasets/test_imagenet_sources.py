@@ -64,6 +64,14 @@ def test_the_validation_list_in_all_forms(flat, name, below):
     assert labels_of("validation", flat) == LABELS
 
 
+def test_a_list_beside_the_images_names_all_of_them(flat):
+    write_list(flat, "val.txt", LISTS["val.txt"][:3])
+    said = f"must name all images.*without '{NAMES[3]}' and 1 others"
+    with pytest.raises(ValueError, match=said):
+        labels_of("validation", flat)
+    assert labels_of("validation", flat, image_list="val.txt") == LABELS[:3]
+
+
 def test_a_list_may_lie_elsewhere_and_choose_images(flat, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("lists") / "mine.txt"
     elsewhere.write_text(f"{NAMES[3]} 3\n{NAMES[0]} 1\n")

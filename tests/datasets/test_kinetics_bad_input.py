@@ -48,6 +48,21 @@ def test_bad_lists(folder, tmp_path):
     )
 
 
+def test_class_folders_hold_videos_and_nothing_else(tmp_path):
+    write_folder(tmp_path)
+    classes = sorted((tmp_path / "val").iterdir())
+    (classes[0] / ".DS_Store").touch()
+    load(tmp_path)
+    (classes[1] / "5.flv").touch()
+    with pytest.raises(ValueError, match="mp4.*and nothing else.*Received: .*5.flv in"):
+        load(tmp_path)
+    (classes[1] / "5.flv").unlink()
+    for video in classes[2].iterdir():
+        video.unlink()
+    with pytest.raises(ValueError, match=f"Received: none in .*{classes[2].name}"):
+        load(tmp_path)
+
+
 def test_bad_arguments(folder):
     def refused(match, **changes):
         with pytest.raises(ValueError, match=match):
@@ -55,6 +70,7 @@ def test_bad_arguments(folder):
 
     refused("`split` must be one of", split="val")
     refused("`pixels` must be one of", pixels="centred")
+    refused("`epochs` must be at least 1", epochs=0)
     refused("`short_sides` must be .* from `crop`, 64", crop=64)
     refused("`short_sides`", short_sides=(50, 40))
     refused("`frame_rate` must be above 0", frame_rate=0)

@@ -9,7 +9,7 @@ import tensorflow as tf
 from PIL import Image
 from rich.console import Console
 
-from datasets import kinetics, kinetics_records
+from datasets import kinetics, kinetics_records, tfrecord_framing
 from recipes import convert_kinetics
 from recipes.common import Options, SettingError
 from tests import small_videos
@@ -199,11 +199,11 @@ def test_other_settings_or_videos_are_refused(folder, records, tmp_path):
     with pytest.raises(SettingError, match="quality is 95 there and 80 here"):
         convert(folder, records, quality=80)
     small_videos.write(tmp_path / "train/a/x.mp4", 3, codec="mpeg4")
-    (tmp_path / "train/b").mkdir()
-    with pytest.raises(SettingError, match="videos is 8 there and 1 here"):
+    small_videos.write(tmp_path / "train/b/y.mp4", 3, codec="mpeg4")
+    with pytest.raises(SettingError, match="videos is 8 there and 2 here"):
         convert(tmp_path, records)
     small_videos.write(tmp_path / "validate/d/x.mp4", 3, codec="mpeg4")
-    (tmp_path / "validate/e").mkdir()
+    small_videos.write(tmp_path / "validate/e/y.mp4", 3, codec="mpeg4")
     with pytest.raises(SettingError, match="the same classes for all splits"):
         convert(tmp_path, records, split="validate")
     with pytest.raises(SettingError, match="the same classes"):
@@ -301,6 +301,13 @@ def test_a_damaged_file(tmp_path):
     assert by_name(found).keys() == {b"a"}
     assert [error.record for error in bad.errors] == [1, 2]
     assert "breaks off" in str(bad.errors[1])
+    start = list(tfrecord_framing.walk(str(path)))[1][0]
+    octets[start] ^= 255
+    path.write_bytes(octets)
+    bad = kinetics.BadRecords()
+    found = load(tmp_path, skip_bad_records=True, bad_records=bad)
+    assert by_name(found).keys() == {b"a"}
+    assert "Left out 1 bad records, and with them the rest of 1 files" in bad.summary()
 
 
 def test_records_of_others(tmp_path):

@@ -73,7 +73,18 @@ def test_odd_sizes(tmp_path):
     assert small_videos.numbers(clip) == list(range(40))
 
 
-def test_a_turned_video_is_turned_back(tmp_path):
+@pytest.mark.parametrize(
+    "kind, white",
+    [
+        ("a quarter clockwise", (0, 1)),
+        ("a half", (1, 1)),
+        ("a quarter back", (1, 0)),
+        ("left to right", (0, 1)),
+        ("upside down", (1, 0)),
+        ("about the diagonal", (0, 0)),
+    ],
+)
+def test_a_video_is_shown_as_its_matrix_says(tmp_path, kind, white):
     def corner(picture, number):
         picture[:] = 20
         picture[: picture.shape[0] // 2, : picture.shape[1] // 2] = 220
@@ -82,14 +93,15 @@ def test_a_turned_video_is_turned_back(tmp_path):
     path = small_videos.write(tmp_path / "a.mp4", 4, paint=corner)
     form = Form(frames=4, frame_rate=None, crop=32, short_sides=(32, 32))
     upright, _ = read(path, form)
-    small_videos.turn(path)
+    small_videos.turn(path, kind)
     turned, _ = read(path, form)
 
-    def corners(clip):
-        return [int(clip[0, y, x, 0]) > 100 for y, x in [(2, 2), (2, 29), (29, 29)]]
+    def bright(clip):
+        corners = [(row, column) for row in (0, 1) for column in (0, 1)]
+        return [at for at in corners if clip[0, 2 + 27 * at[0], 2 + 27 * at[1], 0] > 99]
 
-    assert corners(upright) == [True, False, False]  # the others are cut off in part
-    assert corners(turned) == [False, True, False]
+    assert bright(upright) == [(0, 0)]
+    assert bright(turned) == [white]
 
 
 def test_metadata_that_are_no_utf8_do_not_matter(tmp_path):

@@ -221,6 +221,7 @@ def test_missing_files_are_named(shards, tmp_path):
         ({"level": "clip"}, "`level` must be one of .*level='clip'"),
         ({"batch_size": 0}, "`batch_size` must be at least 1. .*batch_size=0"),
         ({"features": {}}, "`features` must name at least one"),
+        ({"epochs": -1}, "`epochs` must be at least 1, or None"),
         ({"seed": -1}, "`seed` must be at least 0"),
         ({"shard": (2, 2)}, r"`shard` must be \(index, count\).*shard=\(2, 2\)"),
         ({"random_frames": 0}, "`random_frames` must be at least 1"),
