@@ -142,9 +142,9 @@ def summarise(compared, pairs):
         for kind, clock in itertools.product(KINDS, CLOCKS):
             seconds, ratio = paired_timing.medians(pairs[kind], name, clock)
             line[f"{kind}_{clock}"], line[f"{kind}_{clock}_ratio"] = seconds, ratio
-        line["training_seconds_ratio_per_flop_ratio"] = (
-            line["training_seconds_ratio"] / line["flop_ratio"]
-        )
+        for clock in CLOCKS:
+            key = f"training_{clock}_ratio"
+            line[f"{key}_per_flop_ratio"] = line[key] / line["flop_ratio"]
         lines.append(line)
     return lines
 
@@ -153,7 +153,7 @@ def render(lines, title):
     """`rich.table.Table` of the lines."""
     columns = (
         *("network", "FLOP\nratio", "training\nseconds", "\nratio"),
-        *("CPU\nratio", "/ FLOP\nratio"),
+        *("/ FLOP\nratio", "CPU\nratio", "/ FLOP\nratio"),
         *("inference\nseconds", "\nratio"),
     )
     table = recording.table(title, columns)
@@ -163,8 +163,9 @@ def render(lines, title):
             f"{line['flop_ratio']:.3f}",
             f"{line['training_seconds']:.4f}",
             f"{line['training_seconds_ratio']:.3f}",
-            f"{line['training_cpu_seconds_ratio']:.3f}",
             f"{line['training_seconds_ratio_per_flop_ratio']:.3f}",
+            f"{line['training_cpu_seconds_ratio']:.3f}",
+            f"{line['training_cpu_seconds_ratio_per_flop_ratio']:.3f}",
             f"{line['inference_seconds']:.4f}",
             f"{line['inference_seconds_ratio']:.3f}",
         )

@@ -47,13 +47,18 @@ class Checkpoints:
             self._checkpoint, str(folder), max_to_keep=keep
         )
 
-    def restore(self):
+    def restore(self, *others):
         """Takes the newest state; returns its step, 0 where there is none.
+
+        Args:
+            *others: `Path` of more folders of such states.
 
         Raises:
             SettingError: it cannot be read, or is that of another model.
         """
-        path = tf.train.latest_checkpoint(str(self._folder))
+        folders_of_states = (self._folder, *others)
+        found = [tf.train.latest_checkpoint(str(one)) for one in folders_of_states]
+        path = max(filter(None, found), key=_step_of, default=None)
         if path is None:
             return 0
         try:
@@ -126,6 +131,11 @@ class BestCheckpoint:
         best = max((r[measure] for r in earlier if measure in r), default=-math.inf)
         if last.get(measure, -math.inf) > best:
             self._checkpoints.save(step)
+
+
+def _step_of(path):
+    """The step of a checkpoint, by its name."""
+    return int(path.rpartition("-")[2])
 
 
 def keep_random_states():

@@ -228,8 +228,8 @@ class CIFAROne(ImageExperiment):
 
     def analyse_weights(self, model, run, path):
         size = run.settings.evaluation_batch_size
-        batches = -(-run.settings.perturbed_examples // size)
-        if not batches:
+        count = run.settings.perturbed_examples
+        if not count:
             return
         # The network that is deployed, as in the paper.
         several = isinstance(model, eh.MultiHeadModel)
@@ -237,8 +237,15 @@ class CIFAROne(ImageExperiment):
             "training": self._load(run, "train", size, shuffle=False),
             "test": self.evaluation_data(run),
         }
-        parts = {part: data.take(batches) for part, data in parts.items()}
-        optimum_widths.measure(model.head(0) if several else model, parts, path)
+        for part, data in parts.items():
+            there = sum(len(labels) for _, labels in data)
+            rule = f"be at most the {there} images of the {part} part"
+            run.settings.require("perturbed_examples", count <= there, rule)
+        parts = {
+            part: data.unbatch().take(count).batch(size) for part, data in parts.items()
+        }
+        model = model.head(0) if several else model
+        optimum_widths.measure(model, parts, count, path)
 
     def draw_analyses(self, path, analysed):
         optimum_widths.draw(path, analysed, self.title)

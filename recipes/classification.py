@@ -134,8 +134,7 @@ class ClassificationExperiment(Experiment):
         )
 
     def predict(self, model, run, path):
-        folders.make_writable(path.parent)
-        with open(path, "w", newline="", encoding="utf-8") as file:
+        with folders.new_file(path) as file:
             writer = csv.writer(file)
             writer.writerow(["number", "label", "predicted", "probability"])
             number = 0

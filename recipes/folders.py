@@ -1,5 +1,6 @@
 """Folders and files of runs: writable, of one configuration, whole or not there."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,8 +10,12 @@ from recipes.common import SettingError
 CONFIG = "config.json"
 
 
-def make_writable(path):
+def make_writable(path, flag="workdir"):
     """Makes a folder where it is missing.
+
+    Args:
+        path: `Path`.
+        flag: str, which flag named it.
 
     Raises:
         SettingError: it cannot be made or written to.
@@ -22,7 +27,27 @@ def make_writable(path):
         probe.unlink()
     except OSError as error:
         rule = f"be a folder that can be written ({error.strerror})"
-        raise SettingError("workdir", rule, path) from error
+        raise SettingError(flag, rule, path) from error
+
+
+@contextlib.contextmanager
+def new_file(path, opened=open):
+    """A text file for `--output` that is there once all of it is written.
+
+    Args:
+        path: `Path`; its folder is made where it is missing.
+        opened: `open` or `gzip.open`.
+
+    Raises:
+        SettingError: it is a folder, or cannot be written.
+    """
+    if path.is_dir():
+        raise SettingError("output", "name a file, not a folder", path)
+    make_writable(path.parent, "output")
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    with opened(unfinished, "wt", encoding="utf-8", newline="") as file:
+        yield file
+    os.replace(unfinished, path)
 
 
 def keep_config(path, config):

@@ -2,7 +2,7 @@ r"""Ensembles and TreeNets of Network in Network and CaffeNet, Why M Heads, on I
 
     python recipes/imagenet_treenet.py --preset=smoke           # made-up data, a minute
     python recipes/imagenet_treenet.py --data_dir=…             # Tables 1 and 3, NiN
-    python recipes/imagenet_treenet.py --data_dir=… --models=independent \
+    python recipes/imagenet_treenet.py --data_dir=… --models=independent --num_heads=4 \
         --sweep=fork_at=images,conv1,cccp1,cccp2,conv2,cccp3,cccp4          # Table 2
     python recipes/imagenet_treenet.py --preset=caffenet --data_dir=… \
         --models=independent --sweep=fork_at=images,conv1,conv2,conv3,conv4,conv5
@@ -14,8 +14,8 @@ mirrored or not, less the mean. What is named `models` here are the methods;
 docs/papers.md says what the paper leaves open, the learning rate among it.
 
 Paper (Lee et al. 2015; 3 trials; ensemble-mean accuracy in %): NiN 58.90 single, 64.08
-four networks, 65.69 split at cccp1; CaffeNet 56.79, five networks 59.47 (Table 2) or
-59.94 (Tables 1 and 3), split at conv1 59.62.
+five networks (Table 1) or four (Table 2), four split at cccp1 65.69; CaffeNet 56.79,
+five networks 59.47 (Table 2) or 59.94 (Tables 1 and 3), split at conv1 59.62.
 Result: not measured.
 """
 
@@ -64,6 +64,7 @@ class Config(TreeNetSettings, ImageNetSettings):
 
 PAPER = Config(
     seeds=3,
+    num_heads=5,
     steps=450_000,
     batch_size=128,
     evaluation_batch_size=128,
@@ -78,7 +79,6 @@ PRESETS = {
         PAPER,
         network="caffenet",
         image_size=227,
-        num_heads=5,
         batch_size=256,
         rate_drops=(100 / 450, 200 / 450, 300 / 450, 400 / 450),
     ),

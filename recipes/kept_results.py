@@ -33,12 +33,18 @@ def keep(roots, kept):
         not finished or of synthetic data).
 
     Raises:
-        SettingError: a folder that does not exist, or a run whose name is that of a
-            kept one with other settings; nothing has been copied then.
+        SettingError: a folder that does not exist, two runs of one name, or a run
+            whose name is that of a kept one with other settings or of more steps;
+            nothing has been copied then.
     """
     found = find_runs(roots)
     finished = [run for run in found if _is_finished(run)]
     targets = [_workdir(run, kept) / run.path.name for run in finished]
+    if twice := [n for n, one in enumerate(targets) if one in targets[:n]]:
+        run = finished[twice[0]]
+        other = finished[targets.index(targets[twice[0]])]
+        rule = f"hold each run once, but {other.path} is called the same: rename it"
+        raise SettingError("runs", rule, run.path)
     for run, target in zip(finished, targets):
         _check_same(run, target)
     for run, target in zip(finished, targets):
@@ -66,6 +72,9 @@ def _check_same(run, target):
         return
     there = json.loads(file.read_text(encoding="utf-8"))
     differing = folders.differing_keys(there, _placeless(run.config))
+    kept = json.loads((target / RESULT).read_text(encoding="utf-8"))
+    if run.result["step"] < kept["step"]:  # one that was prolonged may take its place
+        differing.append(f"steps, {run.result['step']} after {kept['step']}")
     if differing:
         rule = (
             f"hold runs with the settings of those kept under their names, but "

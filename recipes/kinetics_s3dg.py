@@ -291,8 +291,7 @@ def _views(settings):
 
 
 def _write(path, videos):
-    folders.make_writable(path.parent)
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    with folders.new_file(path) as file:
         writer = csv.writer(file)
         writer.writerow(["video", "label", "views", "predicted", "probability"])
         for name, label, rows in videos.values():

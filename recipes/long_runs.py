@@ -97,6 +97,12 @@ class Session:
 
     def train(self):
         """Trains every run that is not finished, then reports on all of them."""
+        if self._overwrite:
+            # All at once: a run of before must not be taken for one of these.
+            for run in self.runs if self.workers.is_chief else ():
+                self.folder(run, write=True)
+            self._overwrite = False
+            self.workers.meet()
         with StepsProgress(self.console) as progress:
             for number, run in enumerate(self.runs, start=1):
                 folder = self._prepared(run)
@@ -256,14 +262,18 @@ def _main(make_experiment, settings, options):
     path = options.workdir or default
     experiment = make_experiment(path)
     runs = sweeps.runs_of(settings, swept, experiment.is_affected)
+    _check_flags(options.command)
+    unfinished = []
     if options.command != "train":
         if flags.FLAGS.run or not _selected():
-            runs = _with_found(runs, experiment, settings, path)
+            runs, unfinished = _with_found(runs, experiment, settings, path)
         runs = [_as_trained(run, path) for run in runs]
     if options.command in NEED_DATA:
         for run in runs:
             experiment.check_data(run.settings)
     session = Session(experiment, runs, path, options.overwrite)
+    for name in unfinished:
+        session.console.print(f"{name} is not finished, and left out.")
     with session.workers.clear_errors(), experiment.clear_errors():
         getattr(session, options.command)()
 
@@ -284,6 +294,18 @@ def _with_strategy(settings, command):
     return settings
 
 
+def _check_flags(command):
+    """Refuses flags that the command would not look at."""
+    for name, commands in (
+        ("run", ("evaluate", "predict", "export", ANALYSE)),
+        ("output", ("predict", "export")),
+    ):
+        if flags.FLAGS[name].value and command not in commands:
+            remedy = "; --models, --seeds and --sweep choose runs" * (name == "run")
+            rule = f"be left out to {command}{remedy}"
+            raise SettingError(name, rule, flags.FLAGS[name].value)
+
+
 def _selected():
     """Whether flags say which runs to take."""
     names = ("sweep", *sweeps.WHICH_RUNS)
@@ -291,25 +313,32 @@ def _selected():
 
 
 def _with_found(runs, experiment, settings, path):
-    """The finished runs of a workdir, and those of some others that have a folder.
+    """What a workdir holds beside some runs.
 
-    The others themselves where there are none.
+    Returns:
+        (its finished runs and those of `runs` that have a folder, or `runs` themselves
+        where there are none; the names of folders of other runs, not finished: what
+        was swept there is not known).
     """
     found = [
-        sweeps.Run(
-            found.config["model"],
-            settings,
-            found.config["seed"],
-            found.result["changes"],
-        )
-        for found in (find_runs([path]) if path.is_dir() else ())
-        if found.path.parent == path  # not in a folder of other runs in it
-        and found.result is not None
-        and found.recipe == experiment.name
+        one
+        for one in (find_runs([path]) if path.is_dir() else ())
+        # Not in a folder of other runs in it.
+        if one.path.parent == path and one.recipe == experiment.name
     ]
-    keys = {run.key for run in found}
+    finished = [
+        sweeps.Run(
+            one.config["model"], settings, one.config["seed"], one.result["changes"]
+        )
+        for one in found
+        if one.result is not None
+    ]
+    keys = {run.key for run in finished}
     others = [run for run in runs if run.key not in keys]
-    return found + [run for run in others if (path / run.key).exists()] or runs
+    begun = [run for run in others if (path / run.key).exists()]
+    known = keys | {run.key for run in begun}
+    unfinished = [one.path.name for one in found if one.path.name not in known]
+    return finished + begun or runs, unfinished
 
 
 def _as_trained(run, path):

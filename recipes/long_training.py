@@ -90,7 +90,8 @@ def train(experiment, run, folder, progress):
         rule = f"be a multiple of the {replicas} replicas that share a batch"
         raise SettingError("batch_size", rule, size)
     model, copy, checkpoints = build(experiment, run, folder)
-    step = checkpoints.restore()
+    # One that was chosen later than the newest must not outlive what led to it.
+    step = checkpoints.restore(folder.chosen)
     workers.check_shared(folder.path, step)
     folder.forget_after(step)
     steps = experiment.total_steps(run)

@@ -16,19 +16,21 @@ PLOT = "optimum_width_{part}.png"
 _FIELDS = ("distances", "losses", "errors")
 
 
-def measure(model, parts, path):
+def measure(model, parts, images, path):
     """Pushes a network away from where training left it, and writes what that does.
 
     Args:
         model: `keras.Model`.
         parts: {name of a part of the data: what `eh.analyses.optimum_width` takes}.
+        images: int, how many each of them has.
         path: `Path` of the folder to write `optimum_width.json` to.
     """
     folders.make_writable(path)
     found = {}
     for part, data in parts.items():
         width = eh.analyses.optimum_width(model, data)
-        found[part] = {name: getattr(width, name).tolist() for name in _FIELDS}
+        values = {name: getattr(width, name).tolist() for name in _FIELDS}
+        found[part] = {"images": images, **values}
     folders.write_whole(path / DATA, json.dumps(found, indent=1) + "\n")
 
 

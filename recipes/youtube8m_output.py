@@ -1,13 +1,13 @@
 """What comes out of a video classifier: a Kaggle submission, and SavedModels."""
 
 import gzip
-import os
 from pathlib import Path
 
 import tensorflow as tf
 
 import ensemble_heads as eh
 from datasets import youtube8m_serving
+from recipes import folders
 
 
 def write_predictions(model, data, path, top_k=20):
@@ -32,11 +32,9 @@ def write_predictions(model, data, path, top_k=20):
         scores = model(inputs, training=False)
         return tf.math.top_k(scores, min(top_k, scores.shape[-1]))
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
     opened = gzip.open if path.suffix == ".gz" else open
     videos = 0
-    with opened(unfinished, "wt", encoding="utf-8", newline="") as file:
+    with folders.new_file(path, opened) as file:
         file.write("VideoId,LabelConfidencePairs\n")
         for inputs, _, ids in data:
             found = best(inputs)
@@ -46,7 +44,6 @@ def write_predictions(model, data, path, top_k=20):
                 pairs = (f"{c} {s:.6f}" for c, s in zip(classes, scores))
                 file.write(f"{name.decode()},{' '.join(pairs)}\n")
             videos += len(ids)
-    os.replace(unfinished, path)
     return videos
 
 

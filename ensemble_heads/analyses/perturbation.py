@@ -65,7 +65,7 @@ def optimum_width(
         ValueError: no distance, no direction or no weights to push, or as `collect`.
 
     References:
-        Lan, Zhu & Gong 2018, arXiv:1806.04606, section 5 and Figure 3.
+        Lan, Zhu & Gong 2018, arXiv:1806.04606, section 4.5 and Figure 3.
     """
     distances = np.asarray(distances, "float64").reshape(-1)
     if not distances.size or not np.all(np.isfinite(distances)):

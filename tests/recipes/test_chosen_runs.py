@@ -81,7 +81,8 @@ def test_without_a_choice_all_that_a_workdir_holds_is_taken(tmp_path):
     study = Experiment()
     study.name = "study"
     wanted = sweeps.runs_of(SETTINGS, {}, lambda model, name: True)
-    assert long_runs._with_found(wanted, study, SETTINGS, tmp_path / "new") == wanted
+    nowhere = tmp_path / "new"
+    assert long_runs._with_found(wanted, study, SETTINGS, nowhere) == (wanted, [])
     for seed, folder, recipe in (
         *((0, tmp_path, "study"), (1, tmp_path, "another")),
         (2, tmp_path / "inside", "study"),
@@ -89,12 +90,44 @@ def test_without_a_choice_all_that_a_workdir_holds_is_taken(tmp_path):
         config = {"recipe": recipe, "model": "heads", "seed": seed}
         one = sweeps.Run("heads", SETTINGS, seed, {"steps": 5})
         RunFolder(folder / one.key, config).finish({"changes": {"steps": 5}})
-    assert long_runs._with_found(wanted, study, SETTINGS, tmp_path) == [
-        sweeps.Run("heads", SETTINGS, 0, {"steps": 5})
-    ]
+    finished = sweeps.Run("heads", SETTINGS, 0, {"steps": 5})
+    found = long_runs._with_found(wanted, study, SETTINGS, tmp_path)
+    assert found == ([finished], [])
     (tmp_path / wanted[2].key).mkdir()  # of a run that has begun
-    keys = [run.key for run in long_runs._with_found(wanted, study, SETTINGS, tmp_path)]
-    assert keys == ["heads_steps_5-seed0", "single-seed1"]
+    swept = sweeps.Run("heads", SETTINGS, 0, {"steps": 7})
+    config = {"recipe": "study", "model": "heads", "seed": 0}
+    RunFolder(tmp_path / swept.key, config)
+    runs, unfinished = long_runs._with_found(wanted, study, SETTINGS, tmp_path)
+    assert [run.key for run in runs] == ["heads_steps_5-seed0", "single-seed1"]
+    assert unfinished == ["heads_steps_7-seed0"]
+
+
+@pytest.mark.parametrize("flag, command", [("run", "report"), ("output", "evaluate")])
+def test_flags_that_a_command_does_not_look_at_are_refused(monkeypatch, flag, command):
+    given = {name: types.SimpleNamespace(value=None) for name in ("run", "output")}
+    monkeypatch.setattr(long_runs.flags, "FLAGS", given)
+    long_runs._check_flags(command)
+    given[flag].value = "x"
+    with pytest.raises(SettingError, match=f"`{flag}` must be left out to {command}"):
+        long_runs._check_flags(command)
+    long_runs._check_flags("predict")
+
+
+def test_overwriting_throws_all_earlier_runs_away_at_once(tmp_path, monkeypatch):
+    """Stopped after the first, the others must not be taken for new ones."""
+    study = Experiment()
+    runs = [sweeps.Run("heads", SETTINGS, seed) for seed in (0, 1)]
+    for run in runs:
+        folder = RunFolder(tmp_path / run.key, study.config(run))
+        folder.finish({"step": 5, "metrics": {}})
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(long_runs.long_training, "train", stop)
+    with pytest.raises(KeyboardInterrupt):
+        long_runs.Session(study, runs, tmp_path, overwrite=True).train()
+    assert [RunFolder(tmp_path / run.key).result() for run in runs] == [None, None]
 
 
 def test_nothing_trained_is_nothing_to_analyse(tmp_path, monkeypatch):

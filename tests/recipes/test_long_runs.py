@@ -13,7 +13,7 @@ import tensorflow as tf
 import ensemble_heads as eh
 from ensemble_heads import provenance
 from ensemble_heads.keras_api import KERAS_3, keras
-from recipes import long_training, run_table, sweeps
+from recipes import folders, long_training, run_table, sweeps
 from recipes.checkpoints import BestCheckpoint, Checkpoints, keep_random_states
 from recipes.common import SettingError
 from recipes.experiment import Experiment, Measure, TrainingSettings
@@ -159,6 +159,22 @@ def test_the_first_of_the_best_states_is_kept(tmp_path):
         npt.assert_array_equal(a, b)
 
 
+def test_training_goes_on_from_a_later_state_that_was_chosen(tmp_path):
+    """Else it could stay the chosen one, while the log has forgotten its step."""
+    model, folder = small_model(), RunFolder(tmp_path, {})
+    checkpoints = Checkpoints(folder.checkpoints, model)
+    checkpoints.save(5)
+    assert checkpoints.restore(folder.chosen) == 5
+    folder.add({"step": 13, "evaluation_validation_accuracy": 0.5})
+    train(model, 1)
+    BestCheckpoint(folder, model, "evaluation_validation_accuracy").keep_if_best(13)
+    kept = [np.array(weight) for weight in model.get_weights()]
+    again = small_model()
+    assert Checkpoints(folder.checkpoints, again).restore(folder.chosen) == 13
+    for a, b in zip(kept, again.get_weights(), strict=True):
+        npt.assert_array_equal(a, b)
+
+
 def test_without_held_out_data_no_state_is_chosen(tmp_path):
     folder = RunFolder(tmp_path, {})
     folder.add({"step": 1, "evaluation_accuracy": 0.5})
@@ -195,7 +211,7 @@ def test_learning_rate_of_every_kind_of_optimizer():
 
 
 def test_fewer_steps_than_were_made_are_refused(monkeypatch, tmp_path):
-    made = types.SimpleNamespace(restore=lambda: 7)
+    made = types.SimpleNamespace(restore=lambda *_: 7)
     monkeypatch.setattr(long_training, "build", lambda *given: (None, None, made))
     run = sweeps.Run("single", SETTINGS.with_changes(steps=5), 0)
     rule = "`steps` must not be less than what single-seed0 has made, 7 in all"
@@ -329,3 +345,19 @@ def test_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingError, match="`workdir` must be a folder that can be wr"):
         RunFolder(tmp_path / "file" / "run", {})
+    for path in (tmp_path / "file" / "p.csv", tmp_path):
+        with pytest.raises(SettingError, match="`output` must "):
+            with folders.new_file(path):
+                pass
+
+
+def test_an_output_is_there_when_it_is_complete(tmp_path):
+    path = tmp_path / "new" / "predictions.csv"
+    with pytest.raises(KeyboardInterrupt), folders.new_file(path) as file:
+        file.write("a\n")
+        raise KeyboardInterrupt
+    assert not path.exists()
+    with folders.new_file(path) as file:
+        file.write("b\n")
+    assert path.read_text(encoding="utf-8") == "b\n"
+    assert [one.name for one in path.parent.iterdir()] == ["predictions.csv"]

@@ -207,6 +207,12 @@ def test_a_kept_run_is_replaced_only_by_one_of_its_settings(tmp_path, runs):
     with pytest.raises(SettingError, match="single-seed0 differs in batch_size") as e:
         page_of(tmp_path, other)
     assert str(path) in str(e.value)
+    shorter = RunFolder(run(tmp_path / "short/paper_tf2.15", "single", 0, metrics))
+    shorter.finish({**shorter.result(), "step": 10})
+    with pytest.raises(SettingError, match="differs in steps, 10 after 2000"):
+        page_of(tmp_path, tmp_path / "short")
+    with pytest.raises(SettingError, match="each run once, but .*again.* is called"):
+        page_of(tmp_path, again, tmp_path / "short")
     assert "99.00" not in page_of(tmp_path)  # nothing was copied
 
 
