@@ -22,7 +22,7 @@ def sgd(**options):
 sparse = "sparse_categorical_crossentropy"
 settings = {
     "plain": {},
-    # With its usual epsilon Adam makes whole steps of gradients that are rounding alone.
+    # With the usual epsilon it makes whole steps of gradients that are only rounding.
     "adam": {"optimizer": lambda: keras.optimizers.Adam(0.05, epsilon=1e-3)},
     "codistillation": {"ensemble_loss": eh.losses.CoDistillation(3.0)},
     "tree": {"make": small_models.dense_tree},

@@ -87,7 +87,11 @@ def fastest_product(make, shape):
 
 
 def _runs(step):
-    """False where TensorFlow has no kernel: grouped gradients in float16 on CPU."""
+    """False where TensorFlow has no kernel.
+
+    Of gradients of grouped convolutions on CPUs, it has none in float16, and none at all
+    without AVX-512.
+    """
     try:
         step()
     except tf.errors.OpError:
