@@ -89,8 +89,8 @@ def fastest_product(make, shape):
 def _runs(step):
     """False where TensorFlow has no kernel.
 
-    Of gradients of grouped convolutions on CPUs, it has none in float16, and none at all
-    without AVX-512.
+    Of gradients of grouped convolutions on CPUs, it has none in float16, and none at
+    all without AVX-512.
     """
     try:
         step()
