@@ -14,6 +14,9 @@ import textwrap
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# The kernels of CPUs with AVX-512 on others too: half of the time, other rounding, and
+# gradients of grouped convolutions, for which TensorFlow has none of its own.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers share the cores: each would otherwise take all of them for itself. Two
     # threads between operations, so that a collective can wait for its partner.
