@@ -4,7 +4,7 @@ import pytest
 
 from tests import two_device_training
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.line("2.15")]
 
 SETTINGS = [
     "codistillation",
