@@ -44,10 +44,8 @@ def new_file(path, opened=open):
     if path.is_dir():
         raise SettingError("output", "name a file, not a folder", path)
     make_writable(path.parent, "output")
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    with opened(unfinished, "wt", encoding="utf-8", newline="") as file:
+    with whole_file(path, opened) as file:
         yield file
-    os.replace(unfinished, path)
 
 
 def keep_config(path, config):
@@ -74,11 +72,19 @@ def differing_keys(one, other):
     return [k for k in keys if one.get(k) != other.get(k)]
 
 
+@contextlib.contextmanager
+def whole_file(path, opened=open):
+    """A text file that is written as a whole or not at all; as of `new_file`."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    with opened(unfinished, "wt", encoding="utf-8", newline="") as file:
+        yield file
+    os.replace(unfinished, path)
+
+
 def write_whole(path, text):
     """Writes a text file as a whole or not at all."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)
+    with whole_file(path) as file:
+        file.write(text)
 
 
 def read_json_lines(path, key):

@@ -40,12 +40,12 @@ def keep(roots, kept):
     found = find_runs(roots)
     finished = [run for run in found if _is_finished(run)]
     targets = [_workdir(run, kept) / run.path.name for run in finished]
-    if twice := [n for n, one in enumerate(targets) if one in targets[:n]]:
-        run = finished[twice[0]]
-        other = finished[targets.index(targets[twice[0]])]
-        rule = f"hold each run once, but {other.path} is called the same: rename it"
-        raise SettingError("runs", rule, run.path)
+    first = {}
     for run, target in zip(finished, targets):
+        other = first.setdefault(target, run)
+        if other is not run:
+            rule = f"hold each run once, but {other.path} is called the same: rename it"
+            raise SettingError("runs", rule, run.path)
         _check_same(run, target)
     for run, target in zip(finished, targets):
         target.mkdir(parents=True, exist_ok=True)

@@ -104,9 +104,7 @@ class RunFolder:
             return
         folders.write_json_lines(self.path / LOG, self.log)
         columns = list(dict.fromkeys(key for record in self.log for key in record))
-        unfinished = self.path / f".{LOG_CSV}.unfinished"
-        with open(unfinished, "w", newline="", encoding="utf-8") as file:
+        with folders.whole_file(self.path / LOG_CSV) as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(self.log)
-        unfinished.replace(self.path / LOG_CSV)

@@ -117,20 +117,6 @@ def test_weights_convert_back(make):
             npt.assert_array_equal(one, other)
 
 
-def gradient(tape, total, sources):
-    """What the tape gives; skips where TensorFlow has no kernel for this CPU.
-
-    Without AVX-512 it does not take oneDNN's, and has none of its own for gradients of
-    grouped convolutions. Of its ways to run heads, `measuring` then takes another.
-    """
-    try:
-        return tape.gradient(total, sources)
-    except tf.errors.InvalidArgumentError as error:
-        if "grouped convolutions are not supported on CPU" not in str(error):
-            raise
-        pytest.skip("no gradients of grouped convolutions on this CPU")
-
-
 @pytest.mark.parametrize("product", ["loop", "grouped"])
 @by_head
 def test_gradients_are_the_separate_ones(make, product):
@@ -145,7 +131,7 @@ def test_gradients_are_the_separate_ones(make, product):
             tape.watch(x)
             outputs = tf.nest.flatten(layout(x))
             total = sum(tf.reduce_sum(tf.square(one)) for one in outputs)
-        found = gradient(tape, total, [x, *layout.trainable_variables])
+        found = tape.gradient(total, [x, *layout.trainable_variables])
         for variable, step in zip(layout.trainable_variables, found[1:], strict=True):
             variable.assign_sub(0.01 * tf.convert_to_tensor(step))
         after.append([found[0], *(w for h in layout.heads for w in h.get_weights())])
