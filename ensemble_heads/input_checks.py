@@ -2,8 +2,8 @@
 
 Labels out of range are found before training where targets are arrays, and by
 assertions in the step where they come from a dataset. A program compiled by XLA
-holds no assertions: there, only arrays are checked. A loss of NaN is looked for in
-the first batch of every `fit`; later steps skip the check.
+holds no assertions: there, only arrays are checked. NaN is looked for in the first
+batch of every `fit`; later steps skip the check.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ def label_range(loss, classes):
     return -_SLACK, 1.0 + _SLACK, "probabilities from 0 to 1"
 
 
-def check_target_array(loss, shape, target, output, weights=None, masked=False):
+def check_target_array(loss, shape, target, output, weights, has_masks):
     """Raises ValueError if an array of targets fits neither output nor range.
 
     Args:
@@ -50,7 +50,8 @@ def check_target_array(loss, shape, target, output, weights=None, masked=False):
         target: anything; only NumPy arrays, lists and eager tensors are looked at.
         output: str, the output's name for the message.
         weights: sample weights or None; what has the weight 0 may hold anything.
-        masked: bool, the model has masks: the step alone knows what counts.
+        has_masks: callable () -> bool, whether the model has masks: the step alone
+            knows then what counts. Asked only where something is out of range.
     """
     if loss is None or not _is_array(target):
         return
@@ -59,7 +60,7 @@ def check_target_array(loss, shape, target, output, weights=None, masked=False):
         return
     _check_shape(loss, shape, values)
     limits = label_range(loss, shape[-1])
-    if limits is None or masked:
+    if limits is None:
         return
     if weights is not None:
         counts = np.asarray(weights) != 0
@@ -68,7 +69,8 @@ def check_target_array(loss, shape, target, output, weights=None, masked=False):
         values = values[counts]
     if getattr(loss, "ignore_class", None) is not None:
         values = values[values != loss.ignore_class]
-    if values.size and (values.min() < limits[0] or values.max() > limits[1]):
+    outside = values.size and (values.min() < limits[0] or values.max() > limits[1])
+    if outside and not has_masks():
         message = _label_message(limits, output).removeprefix(_MARK)
         raise ValueError(f"{message} {values.min()} to {values.max()}")
 
@@ -135,7 +137,7 @@ def without_uncounted(loss, target, prediction, weights):
 
 
 class FirstBatch:
-    """Looks for NaN in the first loss of every `fit`.
+    """Looks for NaN in the first batch of every `fit`.
 
     Knows that batch by the optimizer's count of steps, which the host sets and the
     training step compares with its own.
@@ -155,7 +157,7 @@ class FirstBatch:
         self._loss_is_due = True
 
     def check(self, step, inputs, targets, loss):
-        """Asserts, for the first batch, that the loss is not NaN, and names why.
+        """Asserts, for the first batch, that there is no NaN, and names where it is.
 
         Args:
             step: scalar integer, how many steps the optimizer has made.
@@ -234,17 +236,15 @@ def _assert(condition, data):
 
 
 def _assert_no_nan(inputs, targets, loss):
-    """Asserts that the loss is not NaN, and says where that may come from.
-
-    NaN elsewhere is none of its business: layers may fill it in, padding may hold it.
-    """
+    # The loss alone would not do: ReLU on oneDNN's kernels makes 0 of NaN, and the
+    # gradients of the weights before it are NaN all the same.
     bad_input, bad_target = _any_nan(inputs), _any_nan(targets)
-    fine = ~tf.math.is_nan(loss)
+    bad_loss = tf.math.is_nan(loss)
     return [
-        *_assert(fine | ~bad_input, [_nan_message("input (`x`)")]),
-        *_assert(fine | bad_input | ~bad_target, [_nan_message("target (`y`)")]),
+        *_assert(~bad_input, [_nan_message("input (`x`)")]),
+        *_assert(bad_input | ~bad_target, [_nan_message("target (`y`)")]),
         *_assert(
-            fine | bad_input | bad_target,
+            bad_input | bad_target | ~bad_loss,
             [_nan_message("loss (not its inputs and targets)")],
         ),
     ]

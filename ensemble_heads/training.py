@@ -331,12 +331,16 @@ class EnsembleTrainer:
         weights = [sample_weight]
         if len(outputs) > 1:
             weights = outputs.flatten(sample_weight, "sample_weight", shared=True)
-        masked = any(map(_makes_masks, self._flatten_layers(include_self=False)))
         for base, shape, target, name, weight in zip(
             *(self._plan.base_losses, shapes, targets, outputs.names, weights),
             strict=True,
         ):
-            input_checks.check_target_array(base, shape, target, name, weight, masked)
+            input_checks.check_target_array(
+                *(base, shape, target, name, weight, self._has_masks)
+            )
+
+    def _has_masks(self):
+        return any(map(_makes_masks, self._flatten_layers(include_self=False)))
 
 
 def _makes_masks(layer):

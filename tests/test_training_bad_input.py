@@ -120,20 +120,6 @@ def test_labels_of_masked_positions_may_be_anything():
         model.evaluate(x, np.where(x == 8, -1, labels), verbose=0)
 
 
-@pytest.mark.parametrize("eager", [False, True])
-def test_nan_that_a_layer_fills_in_is_nobodys_business(eager):
-    inputs = keras.Input((4,))
-    fill = keras.layers.Lambda(
-        lambda t: tf.where(tf.math.is_nan(t), tf.zeros_like(t), t)
-    )
-    x = keras.layers.Dense(8, name="shared")(fill(inputs))
-    model = eh.multi_head(keras.Model(inputs, keras.layers.Dense(1)(x)), "shared")
-    model.compile("sgd", "mse", run_eagerly=eager)
-    x = np.ones((8, 4), "float32")
-    x[0, 0] = np.nan
-    assert np.isfinite(model.fit(x, np.ones(8), verbose=0).history["loss"]).all()
-
-
 def nan_loss(y_true, y_pred):
     return tf.reduce_sum(y_pred, axis=-1) * np.nan
 
