@@ -210,16 +210,16 @@ class FileSource:
 
     def _checked(self, file):
         """The file's number, or -1 where it cannot be used."""
+        found = tf.numpy_function(self._number_if_good, [file], tf.int64)
+        return tf.ensure_shape(found, [])
 
-        def check(file):
-            try:
-                self.check(file)
-            except record_errors.RecordError as error:
-                self._bad.add(error)
-                return np.int64(-1)
-            return file
-
-        return tf.ensure_shape(tf.numpy_function(check, [file], tf.int64), [])
+    def _number_if_good(self, file):
+        try:
+            self.check(file)
+        except record_errors.RecordError as error:
+            self._bad.add(error)
+            return np.int64(-1)
+        return file
 
 
 def _logging_after(batches, bad):

@@ -22,8 +22,9 @@ independent 80.72 / 89.89; bagging 78.40 / 89.94; bagging from different weights
 4,000 steps of cross entropy: oracle 96.00.
 Result, one seed: single 77.22; independent 80.92 / 89.90. Result with
 --precision=mixed_bfloat16, one seed: single 78.04; bagging 78.27 / 88.92;
-score-averaged 79.62; multiple choice of k = 1: 49.99 / 93.96, and 26.81 by the mean of
-scores (`analyse`). The others are not measured (docs/results.md).
+score-averaged 79.62; probability-averaged 77.49; multiple choice of k = 1: 49.99 /
+93.96, and 26.81 by the mean of scores (`analyse`). Multiple choice of k = 4 has the
+loss of independent heads. The others are not measured (docs/results.md).
 """
 
 import dataclasses
