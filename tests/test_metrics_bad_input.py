@@ -87,6 +87,7 @@ def spoilt(kind):
     return y_true, y_pred, weights
 
 
+@pytest.mark.shared_out
 @pytest.mark.parametrize(
     "jit_compile", [None, False, True], ids=["eager", "graph", "xla"]
 )

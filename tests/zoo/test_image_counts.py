@@ -230,6 +230,7 @@ def measured(name):
     return counts
 
 
+@pytest.mark.shared_out
 @pytest.mark.parametrize("name", [name for name in SPECS if name not in SLOW])
 def test_as_built(name):
     counts = measured(name)

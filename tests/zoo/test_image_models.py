@@ -31,6 +31,7 @@ FORKS = [
 ]
 
 
+@pytest.mark.shared_out
 @pytest.mark.parametrize("name, fork", FORKS)
 def test_converts(name, fork):
     single = build(name)
@@ -53,6 +54,7 @@ def test_converts(name, fork):
 
 
 # Not CaffeNet from below `norm2`: other channels are neighbours in narrow heads.
+@pytest.mark.shared_out
 @pytest.mark.parametrize(
     "name, fork",
     [
@@ -80,6 +82,7 @@ def test_narrow_heads_keep_the_same_channels_everywhere(name, fork):
         np.testing.assert_allclose(head, expected, rtol=1e-3, atol=1e-4 * scale)
 
 
+@pytest.mark.shared_out
 @pytest.mark.parametrize(
     "name, fork",
     [

@@ -17,6 +17,7 @@ PLAIN = [
 ]
 
 
+@pytest.mark.shared_out
 @pytest.mark.parametrize("name", PLAIN)
 def test_counts(name):
     """The ImageNet rows' trainable counts without SE are also those of torchvision."""

@@ -34,6 +34,7 @@ FORKS = [
 forks = pytest.mark.parametrize("name, changes, fork", FORKS)
 
 
+@pytest.mark.shared_out
 @forks
 def test_converts(name, changes, fork):
     single = videos.build(name, **changes)
@@ -49,6 +50,7 @@ def test_converts(name, changes, fork):
     np.testing.assert_allclose(half(inputs), np.mean(heads, axis=1), rtol=1e-5)
 
 
+@pytest.mark.shared_out
 @pytest.mark.parametrize(
     "name, changes, fork",
     [
@@ -75,6 +77,7 @@ def test_narrow_heads_keep_the_same_channels_everywhere(name, changes, fork):
         np.testing.assert_allclose(head, single(inputs), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.shared_out
 @pytest.mark.parametrize("frames", [None, 6])
 @pytest.mark.parametrize("name, fork", [("dbof", "pooling"), ("nextvlad", "vlad")])
 def test_auto_width(name, fork, frames):

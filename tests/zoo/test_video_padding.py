@@ -35,6 +35,7 @@ def gradients_and_statistics(model, inputs, target):
     return [outputs, *gradients], [w.numpy() for w in model.non_trainable_weights]
 
 
+@pytest.mark.shared_out
 @pytest.mark.parametrize("name, changes", PADDED)
 def test_padding_does_not_count(name, changes):
     """Also in training, whatever is in it: NaN would show anywhere."""
@@ -62,6 +63,7 @@ def test_a_video_alone_is_what_it_is_in_a_batch(name):
         np.testing.assert_allclose(row, alone, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.shared_out
 @pytest.mark.parametrize("name, changes", PADDED)
 @pytest.mark.parametrize("counts", [(3, 0), (0, 0)])
 def test_videos_without_frames_are_finite(name, changes, counts):
