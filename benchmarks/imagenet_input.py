@@ -20,9 +20,9 @@ files in the same run, from the page cache, in turn, and medians over the rounds
 compared: of seconds on the clock, and of CPU seconds in all threads, which a busy
 machine disturbs less.
 
-With `--model`, a training step of that network is timed as well, and the share of it
-that the input takes is printed: seconds per batch of "ours, colours" by seconds per
-step.
+Unless `--model` is empty, a training step of that network is timed as well, and the
+share of it that the input takes is printed: seconds per batch of "ours, colours" by
+seconds per step.
 
 Writes benchmarks/results/imagenet_input_<TensorFlow line>.csv.
 """

@@ -21,8 +21,9 @@ buffers to fill, do not count. All read the same files in the same run, from the
 cache, in turn, and the medians over the rounds are compared: of seconds on the clock,
 and of CPU seconds in all threads, which a busy machine disturbs less.
 
-With `--model`, a training step of that network is timed as well, and the share of it
-that the input takes is printed: seconds per batch of the pipeline by seconds per step.
+Unless `--model` is empty, a training step of that network is timed as well, and the
+share of it that the input takes is printed: seconds per batch of the pipeline by
+seconds per step.
 Goal: under 10 %.
 
 Writes benchmarks/results/youtube8m_input_<TensorFlow line>.csv.

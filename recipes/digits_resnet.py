@@ -2,8 +2,8 @@ r"""EnsembleNet against the single network it is made from, on handwritten digit
 
     python recipes/digits_resnet.py                  # 12 runs, about three minutes
     python recipes/digits_resnet.py --preset=smoke   # synthetic, under a minute
-    python recipes/digits_resnet.py --preset=figure2 # many weights, about ten minutes
-    python recipes/digits_resnet.py --preset=methods # every loss, about ten minutes
+    python recipes/digits_resnet.py --preset=figure2 # many weights, 75 runs
+    python recipes/digits_resnet.py --preset=methods # every loss, 42 runs
     python recipes/digits_resnet.py --ensemble_loss=on_the_fly,modular --seeds=5
 
 Trains a small residual network of the CIFAR kind on some of the digits that ship with
