@@ -31,7 +31,7 @@ _TRY_EVERY = 0.2  # seconds
 
 
 class ClusterError(ValueError):
-    """Workers that cannot train together; the message says what to do."""
+    """Workers or a TPU that cannot be reached; the message says what to do."""
 
 
 def resolve(timeout):

@@ -13,6 +13,7 @@ from tensorflow.python.framework.convert_to_constants import (
 )
 
 from ensemble_heads import folding, graph, model_inputs
+from ensemble_heads.local_paths import local_path
 from ensemble_heads.multi_head_model import MultiHeadModel
 
 _MOST_CONSTANTS = 2**31 - 2**24  # bytes: a protocol buffer's limit, less the graph's
@@ -62,11 +63,11 @@ def export(model, directory, heads=None, fold_batch_norm=True, freeze=False):
         `directory` as a str.
 
     Raises:
-        ValueError: `directory` exists, `model` is a subclassed model, or `heads` are
-            given for a model without heads or name heads that it does not have; or
-            the weights are too large for `freeze`.
+        ValueError: `directory` exists or is a URL, `model` is a subclassed model, or
+            `heads` are given for a model without heads or name heads that it does not
+            have; or the weights are too large for `freeze`.
     """
-    directory = os.path.abspath(os.fspath(directory))
+    directory = os.path.abspath(local_path("directory", directory))
     if os.path.lexists(directory):
         raise ValueError(
             "`directory` must not exist yet: nothing is overwritten. Choose another "

@@ -38,9 +38,14 @@ _foldable_norms = set(_BATCH_NORMS)
 
 
 def foldable_batch_norm(layer_class):
-    """Decorator of a derived batch norm that computes the same at inference."""
+    """Decorator of a derived batch norm that computes what Keras' own does."""
     _foldable_norms.add(layer_class)
     return layer_class
+
+
+def is_known_batch_norm(layer):
+    """Whether a layer is a batch norm of Keras' own, or one that computes the same."""
+    return type(layer) in _foldable_norms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -287,7 +292,7 @@ def _axis_after(node):
 def _is_frozen_norm(node):
     """Whether a node is a batch norm per channel that uses its moving statistics."""
     return (
-        type(node.layer) in _foldable_norms
+        is_known_batch_norm(node.layer)
         and not _may_train(node)
         and _axis_of(node) is not None
     )

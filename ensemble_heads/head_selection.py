@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from ensemble_heads import ensemblers
+from ensemble_heads import ensemblers, input_checks
 from ensemble_heads.labelled_batches import labelled_batches
 from ensemble_heads.predictions import EnsemblePrediction, Prediction
 from ensemble_heads.training_plan import reduce_losses
@@ -118,6 +118,7 @@ def _batch_loss(model, targets, weights, predictions, indices):
         some = tf.gather(heads.logits, indices, axis=1)
         some = Prediction(some, heads.link, heads.form)
         both = EnsemblePrediction(some, ensemblers.combine(layer, some), mask=mask)
+        target = input_checks.without_uncounted(base, target, both, weights[i])
         losses = base(target, both.ensemble)
         counted = base.counted(target, both)
         values[i] = reduce_losses(losses, weights[i], counted, base.reduction)

@@ -19,8 +19,8 @@ import threading
 
 import tensorflow as tf
 
+from ensemble_heads import folding_plan, keras_networks
 from ensemble_heads import graph as graphs
-from ensemble_heads import keras_networks
 from ensemble_heads.keras_api import KERAS_3, keras
 
 _layers = keras.layers
@@ -180,9 +180,12 @@ class _Part:
 
 
 def _is_known(layer):
-    if isinstance(layer, _layers.BatchNormalization):
+    # Of a layer that is run apart, penalties on what it gives would be lost.
+    if layer.activity_regularizer is not None:
+        return False
+    if folding_plan.is_known_batch_norm(layer):
         return not getattr(layer, "synchronized", False)
-    return type(layer) in _KNOWN and layer.activity_regularizer is None
+    return type(layer) in _KNOWN
 
 
 def _run_again(segment, given, training):

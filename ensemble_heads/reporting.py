@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ensemble_heads import analyses, provenance, report_page, report_sections
 from ensemble_heads.analyses import figures
+from ensemble_heads.local_paths import local_path
 from ensemble_heads.losses.ensemble_loss import integer_at_least
 
 # Why a section is missing.
@@ -48,12 +49,12 @@ def report(
         `pathlib.Path` of the file.
 
     Raises:
-        ValueError: as `eh.analyses.collect`, another number of names than classes, or
-            no number of directions.
+        ValueError: as `eh.analyses.collect`, another number of names than classes, no
+            number of directions, or a URL.
         IsADirectoryError: `path` is a folder.
         ImportError: matplotlib is not installed.
     """
-    path = Path(path)
+    path = Path(local_path("path", path))
     if path.is_dir():
         raise IsADirectoryError(
             f"`path` must be the file to write. Received: path={str(path)!r}, a folder"

@@ -116,7 +116,7 @@ def _tpu(timeout):
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
     except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
-        raise ValueError(
+        raise clusters.ClusterError(
             "`name` must be another strategy where no TPU can be reached. On a TPU VM "
             "install TensorFlow's TPU build and set TPU_NAME=local; for a remote TPU "
             "set TPU_NAME to its name or to grpc://host:port. "

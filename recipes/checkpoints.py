@@ -150,7 +150,9 @@ def _state_of(optimizer, variables):
     scale = getattr(optimizer, "_loss_scale", None)
     apart = [] if scale is None else [scale.current_loss_scale, scale.counter]
     if hasattr(optimizer, "build"):
-        optimizer.build(variables)
+        # Built twice, Keras 3's loss scaling would have its variables twice.
+        if not (KERAS_3 and optimizer.built):
+            optimizer.build(variables)
         return _variables(optimizer.variables) + apart
     # Those of tensorflow-addons are of Keras 2's legacy kind.
     optimizer._create_all_weights(variables)

@@ -283,7 +283,7 @@ def _with_strategy(settings, command):
 
     Makes the strategy of several workers before all else, as TensorFlow asks for.
     """
-    if command not in BY_WORKERS and settings.strategy in ("auto", "mirrored"):
+    if command not in BY_WORKERS and settings.strategy in ("auto", "mirrored", "tpu"):
         # On several, Keras 3 predicts all of a batch on each and gives all of that.
         return settings.with_changes(strategy="default")
     if settings.strategy == "multi_worker":

@@ -313,6 +313,11 @@ def test_existing_folder_is_an_error_and_stays(tmp_path):
     assert [entry.name for entry in existing.iterdir()] == ["precious"]
 
 
+def test_a_url_is_no_folder(model):
+    with pytest.raises(ValueError, match="`directory` must be a local or mounted path"):
+        eh.export(model, "gs://bucket/served")
+
+
 def test_failure_leaves_nothing_behind(tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         tf.io.write_file(os.path.join(args[1], "half"), "a model")

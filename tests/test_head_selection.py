@@ -63,6 +63,17 @@ def test_heads_are_those_of_a_search_by_hand(weighted):
     assert len(found) > 1  # neither always one head nor always all
 
 
+def test_labels_that_have_no_weight_may_be_anything():
+    np.random.seed(0)
+    model = varied_model()
+    x, y = small_models.classification_data(50)
+    weights = np.where(np.arange(50) < 9, 0, 1).astype("float32")
+    expected = eh.greedy_heads(model, (x, y, weights))
+    assert len(expected) > 1
+    y[:9] = 255
+    assert eh.greedy_heads(model, (x, y, weights)) == expected
+
+
 def test_several_outputs_count_by_their_weights():
     model = small_models.several_outputs_model(dict, num_heads=4)
     x = {n: np.random.normal(size=(30, k)) for n, k in (("left", 3), ("right", 2))}

@@ -100,11 +100,12 @@ class Block(layers.Layer):
 
 
 def model_of_own_layers():
-    """Also a batch norm whose call says not to train, and a layer with two losses."""
+    """Also a batch norm whose call says not to train, and layers with losses."""
     inputs = keras.Input((5,), name="x")
     twice = layers.Dense(5, activity_regularizer="l2")
     x = twice(layers.ReLU()(twice(Block()(inputs))))
     x = layers.BatchNormalization(momentum=0.5)(x, training=False)
+    x = layers.BatchNormalization(momentum=0.5, activity_regularizer="l2")(x)
     x = layers.ReLU(name="trunk")(x)
     single = keras.Model(inputs, layers.Dense(4, activation="softmax")(x))
     return eh.multi_head(single, "trunk", 2, seed=0)
@@ -136,14 +137,25 @@ def test_what_cannot_be_run_again_stands_alone():
         def call(self, inputs):
             return 2.0 * inputs
 
+    class OwnNorm(layers.BatchNormalization):
+        pass
+
     x = inputs = keras.Input((3,))
     for layer in (layers.Dense(3), layers.ReLU(), Own(), layers.Dense(3)):
         x = layer(x)
     x = layers.Dropout(0.5)(layers.ReLU()(x))
     x = layers.Dense(2, activity_regularizer="l2")(x)
+    x = OwnNorm()(layers.ReLU()(x))
     found = recomputation.segments(graph.read(keras.Model(inputs, x)))
     sizes = [(len(part.nodes), part.known) for part in found]
-    assert sizes == [(2, True), (1, False), (2, True), (2, False)]
+    assert sizes == [
+        (2, True),
+        (1, False),
+        (2, True),
+        (2, False),
+        (1, True),
+        (1, False),
+    ]
 
 
 @needs_keras_3

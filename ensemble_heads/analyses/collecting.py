@@ -148,11 +148,12 @@ class Collector:
         outputs_like = self.model.outputs_like
         target = outputs_like.flatten(y, "y")[self.index]
         weight = outputs_like.flatten(weights, "sample_weight", shared=True)[self.index]
-        labels, counted = self._labels(np.asarray(target), tuple(ensemble.shape))
         weight = self._weights(weight, tuple(ensemble.shape[:-1]))
-        counted = counted & (weight != 0)
+        counted = weight != 0
         if mask is not None:
-            counted = counted & np.asarray(mask).reshape(-1)
+            counted &= np.asarray(mask).reshape(-1)
+        shape = tuple(ensemble.shape)
+        labels, counted = self._labels(np.asarray(target), shape, counted)
         heads = np.moveaxis(heads.numpy(), 1, -2)  # [batch, …, heads, classes]
         heads = heads.reshape(-1, *heads.shape[-2:])
         ensemble = ensemble.numpy().reshape(-1, ensemble.shape[-1])
@@ -191,8 +192,8 @@ class Collector:
         aligned = weights.reshape(given + (1,) * (len(shape) - len(given)))
         return np.broadcast_to(aligned, shape).reshape(-1).astype("float64")
 
-    def _labels(self, target, shape):
-        """Labels of a batch, and which of them count."""
+    def _labels(self, target, shape, counted):
+        """Labels of a batch, and which of them count; others may be anything."""
         classes = shape[-1]
         several = self.link == "sigmoid" and classes > 1
         is_dense = target.shape == shape and classes > 1
@@ -210,22 +211,22 @@ class Collector:
                 f"Received: labels of type {target.dtype}"
             )
         if is_dense:
-            self._check_rows(target, np.isin(target, (0, 1)), "0 or 1")
+            target = target.reshape(-1, classes)
+            either = np.isin(target, (0, 1)) | ~counted[:, np.newaxis]
+            self._require(target, either, "0 or 1")
             if several:
-                labels = target.reshape(-1, classes) == 1
-                return labels, np.ones(len(labels), bool)
-            self._check_rows(target, target.sum(axis=-1) == 1, "one-hot")
-            target = np.argmax(target, axis=-1)
+                return target == 1, counted
+            self._require(target, (target.sum(axis=-1) == 1) | ~counted, "one-hot")
+            return np.argmax(target, axis=-1), counted
         target = target.reshape(-1)
-        counted = np.ones(len(target), bool)
-        if self.ignored is not None and not is_dense:
-            counted = target != self.ignored
+        if self.ignored is not None:
+            counted = counted & (target != self.ignored)
         most = max(classes, 2) - 1
         known = (target >= 0) & (target <= most) & (target == np.floor(target))
-        self._check_rows(target, known | ~counted, f"whole, from 0 to {most}")
-        return target.astype("int64"), counted
+        self._require(target, known | ~counted, f"whole, from 0 to {most}")
+        return np.where(counted, target, 0).astype("int64"), counted
 
-    def _check_rows(self, target, right, rule):
+    def _require(self, target, right, rule):
         if not np.all(right):
             raise ValueError(
                 f"Labels of output `{self.name}` must be {rule}. "

@@ -5,7 +5,11 @@ import dataclasses
 import numpy as np
 
 from ensemble_heads.analyses.figures import legend_below, one_panel
-from ensemble_heads.analyses.head_predictions import log_odds_parts, log_probabilities
+from ensemble_heads.analyses.head_predictions import (
+    log_odds_parts,
+    log_probabilities,
+    terms_of_mean,
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -90,11 +94,11 @@ def mean_loss(predictions, logits):
 
 def _divergence(predictions, logits):
     """Mean KL(ensemble || head) over the examples."""
+    ensemble_logits = predictions.ensemble_logits
     if predictions.link == "softmax":
-        whole = log_probabilities(predictions.ensemble_logits)
-        one = log_probabilities(logits)
-        terms = np.exp(whole) * (whole - one)
-        return float(predictions.mean(np.sum(terms, axis=-1)))
-    pairs = zip(log_odds_parts(predictions.ensemble_logits), log_odds_parts(logits))
-    terms = sum(np.exp(whole) * (whole - one) for whole, one in pairs)
+        pairs = [(log_probabilities(ensemble_logits), log_probabilities(logits))]
+    else:
+        pairs = zip(log_odds_parts(ensemble_logits), log_odds_parts(logits))
+    with np.errstate(invalid="ignore"):  # of what both rule out
+        terms = sum(terms_of_mean(whole, whole - one) for whole, one in pairs)
     return float(predictions.mean(np.sum(terms, axis=-1)))

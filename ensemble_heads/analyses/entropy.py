@@ -5,7 +5,11 @@ import dataclasses
 import numpy as np
 
 from ensemble_heads.analyses.figures import legend_below, one_panel
-from ensemble_heads.analyses.head_predictions import log_odds_parts, log_probabilities
+from ensemble_heads.analyses.head_predictions import (
+    log_odds_parts,
+    log_probabilities,
+    terms_of_mean,
+)
 from ensemble_heads.analyses.over_heads import OverHeads
 
 
@@ -66,5 +70,5 @@ def _entropy(predictions, logits):
         parts = [log_probabilities(logits)]
     else:
         parts = log_odds_parts(logits)
-    terms = sum(-np.exp(logs) * logs for logs in parts)
+    terms = -sum(terms_of_mean(logs, logs) for logs in parts)
     return float(predictions.mean(np.sum(terms, axis=-1)))

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from ensemble_heads import strategies
 from ensemble_heads.analyses.collecting import Collector
 from ensemble_heads.analyses.dominance import module_dominance
 from ensemble_heads.analyses.pairwise import disagreement, mean_disagreement
@@ -59,7 +60,13 @@ class HeadMonitor(keras.callbacks.Callback):
         self._collector.check(self.data)  # Not after an epoch of training.
         self._last = None
         if self.log_dir is not None:
-            self._writer = tf.summary.create_file_writer(str(self.log_dir))
+            self._writer = self._new_writer()
+
+    def _new_writer(self):
+        number, _ = strategies.task(self.model.distribute_strategy)
+        if number:  # of several workers one writes
+            return tf.summary.create_noop_writer()
+        return tf.summary.create_file_writer(str(self.log_dir))
 
     def on_epoch_end(self, epoch, logs=None):
         if self._last is None or epoch % self.every == 0:

@@ -56,6 +56,7 @@ class HeadPredictions:
                 f"{(examples, classes)}. Received: {shapes[0]}, "
                 f"{self.head_logits.shape}, {shapes[1]}"
             )
+        self._check_labels()
         self._check_weights()
         absent = np.isnan(self.head_logits).any(axis=(0, 2))
         if absent.any() or np.isnan(self.ensemble_logits).any():
@@ -74,7 +75,7 @@ class HeadPredictions:
         """From raw outputs of heads alone; arguments as the attributes."""
         head_logits = np.asarray(head_logits, "float32")
         layer = ensemblers.get(ensembler)
-        labels = np.asarray(labels, "int64" if link == "softmax" else bool)
+        labels = _exactly(labels, "int64" if link == "softmax" else bool)
         heads = Prediction(head_logits, link)
         ensemble_logits = _combined(layer, heads)
         if weights is not None:
@@ -171,6 +172,20 @@ class HeadPredictions:
             ]
         )
 
+    def _check_labels(self):
+        labels, most = self.labels, self.num_classes - 1
+        if self.link == "sigmoid":
+            right, rule = labels.dtype == bool, "bool where the link is sigmoid"
+        else:
+            whole = labels.dtype.kind in "iu"
+            right = whole and labels.min() >= 0 and labels.max() <= most
+            rule = f"class numbers from 0 to {most}, integers"
+        if not right:
+            raise ValueError(
+                f"`labels` must be {rule}. Received: {labels.dtype} from "
+                f"{labels.min()} to {labels.max()}"
+            )
+
     def _check_weights(self):
         weights = self.weights
         if weights is None:
@@ -220,6 +235,22 @@ def log_odds_parts(logits):
     """(log p, log (1 - p)) of sigmoid outputs, float64."""
     logits = tf.cast(logits, tf.float64)
     return tf.math.log_sigmoid(logits).numpy(), tf.math.log_sigmoid(-logits).numpy()
+
+
+def terms_of_mean(logs, values):
+    """Values by their probabilities exp(logs), 0 where these are, as for 0 log 0."""
+    weights = np.exp(logs)
+    return weights * np.where(weights > 0, values, 0.0)
+
+
+def _exactly(labels, dtype):
+    """Labels as another type; ValueError if they are others there."""
+    given = np.asarray(labels)
+    rule = "0 or 1" if dtype is bool else "whole"
+    converted = given.astype(dtype) if given.dtype.kind in "biuf" else None
+    if converted is None or not np.array_equal(converted, given):
+        raise ValueError(f"`labels` must be {rule}. Received: {labels!r}")
+    return converted
 
 
 def _as_two_classes(logits):

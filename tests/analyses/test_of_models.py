@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import ensemble_heads as eh
-from ensemble_heads import analyses
+from ensemble_heads import analyses, strategies
 from ensemble_heads.analyses import perturbation
 from ensemble_heads.keras_api import keras
 from tests import small_models
@@ -221,6 +221,15 @@ def test_monitor_tells_logs_and_tensorboard(tmp_path):
             tag = f"val_head_error/{head}"
             npt.assert_allclose(written[tag][epoch], error, rtol=1e-6)
     assert "val_head_disagreement" in logs and "val_head_disagreement" in written
+
+
+def test_of_several_workers_one_writes(tmp_path, monkeypatch):
+    model, data = settled()
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    monkeypatch.setattr(strategies, "task", lambda strategy: (1, 2))
+    monitor = analyses.HeadMonitor(data, log_dir=tmp_path)
+    logs = model.fit(*data, verbose=0, callbacks=[monitor]).history
+    assert "val_module_dominance" in logs and not list(tmp_path.iterdir())
 
 
 def test_monitor_sees_the_epoch_that_has_just_ended():

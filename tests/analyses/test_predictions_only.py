@@ -293,6 +293,37 @@ def test_nan_is_no_prediction(where):
         dataclasses.replace(said, **{where: logits})
 
 
+@pytest.mark.parametrize(
+    "labels, link, rule",
+    [
+        ([-1, 0], "softmax", "class numbers from 0 to 2, integers"),
+        ([0, 3], "softmax", "class numbers from 0 to 2, integers"),
+        ([0.7, 1.0], "softmax", "whole"),
+        (["a", "b"], "softmax", "whole"),
+        ([[0.3, 0, 1], [0, 0, 1]], "sigmoid", "0 or 1"),
+    ],
+)
+def test_labels_that_are_none(labels, link, rule):
+    with pytest.raises(ValueError, match=f"`labels` must be {rule}. Received: "):
+        analyses.HeadPredictions.from_logits(labels, np.zeros([2, 2, 3]), link)
+
+
+def test_classes_that_are_ruled_out():
+    logits = np.array([[[1, 0, -np.inf], [0, 2, -np.inf]]])
+    for of in ("probabilities", "logits"):
+        mean = eh.ensemblers.Mean(of)
+        make = analyses.HeadPredictions.from_logits
+        said, without = (
+            make([0], some, ensembler=mean) for some in (logits, logits[..., :2])
+        )
+        for name in ("heads", "ensemble"):
+            found = getattr(analyses.output_entropies(said), name)
+            other = getattr(analyses.output_entropies(without), name)
+            npt.assert_allclose(found, other, rtol=1e-6)
+        found, other = analyses.ambiguity(said), analyses.ambiguity(without)
+        assert found.divergence == pytest.approx(other.divergence, rel=1e-5)
+
+
 def test_confusion_matrices():
     said = made()
     counts = np.zeros([HEADS, CLASSES, CLASSES])

@@ -153,6 +153,8 @@ def test_bad_arguments_are_found_before_anything_is_computed(tmp_path, monkeypat
     model, data = small_models.dense_model(2), small_models.classification_data(9)
     with pytest.raises(IsADirectoryError, match="`path` must be the file"):
         eh.report(model, data, tmp_path)
+    with pytest.raises(ValueError, match="`path` must be a local or mounted path"):
+        eh.report(model, data, "gs://bucket/report.html")
     for perturbations in (-1, 0.5):
         with pytest.raises(ValueError, match="`perturbations` must be an integer"):
             eh.report(model, data, tmp_path / "a.html", perturbations=perturbations)

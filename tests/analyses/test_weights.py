@@ -117,6 +117,25 @@ def test_what_has_no_weight_is_left_out():
     assert analyses.confusion_matrices(said).dtype == np.int64
 
 
+@pytest.mark.parametrize("form", ["class numbers", "one-hot", "several labels"])
+def test_labels_that_have_no_weight_may_be_anything(form):
+    several = form == "several labels"
+    model = small_models.dense_model(2, "sigmoid" if several else "softmax")
+    x, labels = small_models.classification_data(12)
+    if form != "class numbers":
+        labels = np.eye(small_models.CLASSES)[labels]
+    labels = labels.astype("float32")
+    weights = np.where(np.arange(12) < 3, 0, 2).astype("float32")
+    expected = collect(model, (x[3:], labels[3:], weights[3:]))
+    for value in (255, -1, np.nan):
+        labels[:3] = value
+        said = collect(model, (x, labels, weights))
+        npt.assert_array_equal(said.labels, expected.labels)
+        npt.assert_array_equal(said.weights, expected.weights)
+    with pytest.raises(ValueError, match="Labels of output .* must be"):
+        collect(model, (x, labels))
+
+
 def test_weights_of_positions_and_of_whole_sequences():
     model = small_models.sequence_model()
     x = np.array([[1, 2, 3, 0], [4, 0, 0, 0], [5, 6, 7, 8]], "int32")

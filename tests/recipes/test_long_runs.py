@@ -69,20 +69,25 @@ def test_the_scale_of_a_float16_loss_goes_on(tmp_path):
         inner = keras.optimizers.SGD(0.01)
         scaled = keras.mixed_precision.LossScaleOptimizer(inner, dynamic_growth_steps=3)
         model.compile(scaled, "sparse_categorical_crossentropy")
-        return model, Checkpoints(tmp_path, model)
+        # Two, as in a run that keeps the state that did best.
+        names = ("checkpoints", "chosen")
+        return model, *(Checkpoints(tmp_path / name, model) for name in names)
 
     def scale(model):
         optimizer = model.optimizer
         return float(optimizer.dynamic_scale if KERAS_3 else optimizer.loss_scale)
 
-    model, checkpoints = made()
+    model, checkpoints, chosen = made()
     first = scale(model)
     train(model, 1)  # four steps
     checkpoints.save(4)
-    again, found = made()
+    chosen.save(5)
+    again, found, _ = made()
     assert found.restore() == 4
-    assert scale(again) == scale(model) == 2 * first
-    for one in (model, again):  # two steps more double it again
+    other, found, _ = made()
+    assert found.restore(tmp_path / "chosen") == 5
+    assert scale(again) == scale(other) == scale(model) == 2 * first
+    for one in (model, again, other):  # two steps more double it again
         train(one, 1)
         assert scale(one) == 4 * first
 

@@ -10,7 +10,7 @@ import pytest
 
 from recipes.workers import LOST
 from tests import worker_processes
-from tests.script_runs import records_of, result_of, run_recipe
+from tests.script_runs import records_of, result_of, run_recipe, run_script
 
 pytestmark = [pytest.mark.slow, pytest.mark.line("2.21")]
 
@@ -106,3 +106,9 @@ def test_one_notice_of_sigterm_stops_all_at_one_step(alone, tmp_path):
     assert_same_log(log, records_of(alone / RUN)[: len(log)])
     names = json.dumps(files_of(workdir))
     assert "ckpt-20.index" in names and "ckpt-30" not in names
+
+
+def test_no_tpu_is_told_in_a_paragraph(tmp_path):
+    flags = (*SETTINGS, "--strategy=tpu", f"--workdir={tmp_path}")
+    ended = run_script("recipes/fashion_mnist_modular.py", *flags, code=1)
+    assert "Traceback" not in ended.stderr and "set TPU_NAME" in ended.stderr
