@@ -9,9 +9,10 @@ import dataclasses
 
 import numpy as np
 
+from ensemble_heads import batch_norms, linear_layers
 from ensemble_heads import graph as graphs
-from ensemble_heads import linear_layers
-from ensemble_heads.keras_api import KERAS_3, keras
+from ensemble_heads.batch_norms import BATCH_NORMS
+from ensemble_heads.keras_api import keras
 from ensemble_heads.multi_head_wrapper import MultiHeadWrapper
 
 # Layers that hand their input on unchanged at inference. Exact classes, as everywhere
@@ -30,22 +31,6 @@ _PASSING = {
     )
     if hasattr(keras.layers, name)
 }
-# Keras 2 has a synchronised batch norm that is not a subclass of its batch norm.
-_BATCH_NORMS = (keras.layers.BatchNormalization,) + (
-    () if KERAS_3 else (keras.layers.experimental.SyncBatchNormalization,)
-)
-_foldable_norms = set(_BATCH_NORMS)
-
-
-def foldable_batch_norm(layer_class):
-    """Decorator of a derived batch norm that computes what Keras' own does."""
-    _foldable_norms.add(layer_class)
-    return layer_class
-
-
-def is_known_batch_norm(layer):
-    """Whether a layer is a batch norm of Keras' own, or one that computes the same."""
-    return type(layer) in _foldable_norms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +51,7 @@ def batch_norms_in(layer):
     if not isinstance(layer, keras.layers.Layer):
         return []
     inner = layer._flatten_layers(recursive=True, include_self=True)
-    return list({id(x): x for x in inner if isinstance(x, _BATCH_NORMS)}.values())
+    return list({id(x): x for x in inner if isinstance(x, BATCH_NORMS)}.values())
 
 
 def unfolded_in(models):
@@ -102,7 +87,7 @@ class FoldingPlan:
         """Folds until nothing more can be folded."""
         calls = list(self._calls.values())
         linear = [c for c in calls if linear_layers.is_foldable(c[0].layer)]
-        norms = [c for c in calls if isinstance(c[0].layer, _BATCH_NORMS)]
+        norms = [c for c in calls if isinstance(c[0].layer, BATCH_NORMS)]
         # The first loop also takes chains of several batch norms. Those before a
         # layer come second: what can go backwards needs no condition on padding.
         _until_nothing_changes(self._fold_after, linear)
@@ -114,7 +99,7 @@ class FoldingPlan:
         found = []
         for nodes in self._calls.values():
             layer = nodes[0].layer
-            if isinstance(layer, _BATCH_NORMS):
+            if isinstance(layer, BATCH_NORMS):
                 left = [node for node in nodes if node not in self.folded]
                 if left:
                     found.append(UnfoldedBatchNorm(left[0].name, self._why(left[0])))
@@ -223,9 +208,9 @@ class FoldingPlan:
 
     def _why(self, node):
         if not _is_frozen_norm(node):
-            own = type(node.layer)
-            if own not in _foldable_norms:
-                return f"its class {own.__name__} is derived, and may compute otherwise"
+            if not batch_norms.is_known(node.layer):
+                own = type(node.layer).__name__
+                return f"its class {own} is derived, and may compute otherwise"
             if _axis_of(node) is None:
                 return "it normalises several axes"
             return "it is called with `training`, so it uses the batch's statistics"
@@ -292,7 +277,7 @@ def _axis_after(node):
 def _is_frozen_norm(node):
     """Whether a node is a batch norm per channel that uses its moving statistics."""
     return (
-        is_known_batch_norm(node.layer)
+        batch_norms.is_known(node.layer)
         and not _may_train(node)
         and _axis_of(node) is not None
     )

@@ -19,7 +19,7 @@ import threading
 
 import tensorflow as tf
 
-from ensemble_heads import folding_plan, keras_networks
+from ensemble_heads import batch_norms, keras_networks
 from ensemble_heads import graph as graphs
 from ensemble_heads.keras_api import KERAS_3, keras
 
@@ -183,7 +183,7 @@ def _is_known(layer):
     # Of a layer that is run apart, penalties on what it gives would be lost.
     if layer.activity_regularizer is not None:
         return False
-    if folding_plan.is_known_batch_norm(layer):
+    if batch_norms.is_known(layer):
         return not getattr(layer, "synchronized", False)
     return type(layer) in _KNOWN
 

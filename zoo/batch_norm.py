@@ -9,14 +9,14 @@ import math
 
 import tensorflow as tf
 
-from ensemble_heads import folding_plan
+from ensemble_heads import batch_norms
 from ensemble_heads.head_layouts import stack_rules
 from ensemble_heads.keras_api import keras, register
 
 _KERNEL_DTYPES = ("float16", "bfloat16", "float32")
 
 
-@folding_plan.foldable_batch_norm
+@batch_norms.known_batch_norm
 @stack_rules.stack_rule_of(keras.layers.BatchNormalization)
 @register
 class BatchNormalization(keras.layers.BatchNormalization):
