@@ -1,10 +1,11 @@
 """From one model to several heads on a shared trunk (EnsembleNet, section 3)."""
 
 from ensemble_heads import auto_width, graph, tree_shapes, weight_transfer
-from ensemble_heads.cloning import Copy
+from ensemble_heads.cloning import Copy, derived_seed
 from ensemble_heads.forking import fork
 from ensemble_heads.head_cloning import HeadCloner
 from ensemble_heads.head_layouts import check_execution
+from ensemble_heads.keras_api import seeded
 from ensemble_heads.multi_head_model import MultiHeadModel
 from ensemble_heads.multi_head_wrapper import MultiHeadWrapper
 
@@ -126,13 +127,14 @@ def multi_head(
     def assemble(multiplier, execution="separate"):
         layout, links = cloner.clone(cut.upper, multiplier, execution)
         wrapper = MultiHeadWrapper.from_layout(layout, links, name="heads")
-        return MultiHeadModel(
-            trunk.model,
-            wrapper,
-            ensembler,
-            width_multiplier=None if callable(multiplier) else multiplier,
-            name=name or f"{model.name}_heads",
-        )
+        with seeded(derived_seed(cloner.seed, "ensembler")):  # of a gate's weights
+            return MultiHeadModel(
+                trunk.model,
+                wrapper,
+                ensembler,
+                width_multiplier=None if callable(multiplier) else multiplier,
+                name=name or f"{model.name}_heads",
+            )
 
     if cloner.multiplier == "auto":
         found = auto_width.largest_within_budget(model, cut, cloner, assemble)

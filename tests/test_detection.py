@@ -128,9 +128,44 @@ def test_bad_thresholds_are_refused(threshold):
 
 
 def test_classes_that_do_not_go_with_the_boxes_are_refused():
-    proposals, objects, _ = scene()
-    with pytest.raises(ValueError, match="`classes` must hold one number per box"):
-        detection.assign_targets(proposals, objects, [2, 0, 1])
+    proposals, objects, classes = scene()
+    for wrong in ([2, 0, 1], np.array(classes)[:, 1:]):
+        with pytest.raises(ValueError, match="`classes` must hold one number per box"):
+            detection.assign_targets(proposals, objects, wrong)
+    unknown = tf.TensorSpec([None, None], tf.int32)
+    assign = tf.function(
+        lambda classes: detection.assign_targets(proposals, objects, classes),
+        input_signature=[unknown],
+    )
+    expected = detection.assign_targets(proposals, objects, classes)
+    npt.assert_allclose(assign(classes)["boxes"], expected["boxes"], atol=1e-6)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="one number per box"):
+        assign(np.array(classes, "int32")[:, 1:])
+
+
+def test_boxes_of_negative_classes_are_padding():
+    proposals, objects, classes = scene()
+    classes = np.array(classes)
+    classes[:, 0] = -1
+    found = detection.assign_targets(proposals, objects, classes)
+    objects = np.array(objects)
+    objects[:, 0] = 0
+    expected = detection.assign_targets(proposals, objects, classes)
+    for name in ("classes", "boxes"):
+        npt.assert_array_equal(found[name], expected[name])
+
+
+def test_boxes_of_two_widths_are_taken():
+    proposals, objects, classes = scene()
+    narrow, wide = (tf.cast(proposals, dtype) for dtype in ("float32", "float64"))
+    for other in (narrow, wide):
+        found = detection.assign_targets(
+            wide if other is narrow else narrow, tf.cast(objects, other.dtype), classes
+        )
+        expected = detection.assign_targets(wide, tf.cast(objects, wide.dtype), classes)
+        npt.assert_array_equal(found["classes"], expected["classes"])
+        npt.assert_allclose(found["boxes"], expected["boxes"], atol=1e-5)
+    assert detection.decode_boxes(tf.zeros_like(narrow), wide).dtype == tf.float64
 
 
 # ---- The loss of boxes

@@ -124,3 +124,33 @@ def test_unknown_ensemblers_and_wrong_shapes():
         small_models.dense_model(2, ensembler=keras.layers.Flatten(name="flat"))
     with pytest.raises(NotImplementedError, match="must implement `combine"):
         ensemblers.Ensembler()(np.zeros((1, 2, 3)))
+
+
+class OfSeveralFeatures(eh.ensemblers.Ensembler):
+    """One number for all heads, from the means of two tensors of other shapes."""
+
+    uses_features = True
+
+    def build(self, input_shape):
+        self.dense = keras.layers.Dense(1, kernel_initializer="ones")
+        self.dense.build((None, 2))
+        super().build(input_shape)
+
+    def combine(self, heads, training=None, features=None):
+        means = [tf.reduce_mean(one, -1) for one in tf.nest.flatten(features)]
+        logits = tf.reduce_mean(heads.logits, axis=1)
+        return heads.with_logits(logits + self.dense(tf.stack(means, axis=-1)))
+
+
+def test_an_ensembler_of_ones_own_may_see_several_features():
+    inputs = keras.Input((4,)), keras.Input((5,))
+    late = keras.layers.Dense(3, activation="relu", name="shared")(inputs[0])
+    joined = keras.layers.Concatenate()([late, inputs[1]])
+    single = keras.Model(inputs, keras.layers.Dense(1)(joined))
+    model = eh.multi_head(single, "shared", 2, seed=0, ensembler=OfSeveralFeatures())
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    x = [np.random.normal(size=(8, size)).astype("float32") for size in (4, 5)]
+    before = model.ensembler.get_weights()[0]
+    history = model.fit(x, x[0][:, :1], epochs=5, verbose=0).history["loss"]
+    assert history[-1] < history[0]
+    assert np.abs(model.ensembler.get_weights()[0] - before).max() > 1e-4

@@ -325,10 +325,16 @@ def test_operations_with_a_constant_run_as_they_are():
     assert_same(stacked(x), SeparateHeads(heads)(x))
 
 
-def test_masks_pass_activations_over_several_channels():
+@pytest.mark.parametrize("kind", ["activation", "layer", "merge"])
+def test_masks_pass_what_looks_at_several_channels(kind):
     inputs = keras.Input((4, 3))
     x = layers.Dense(5, name="shared")(layers.Masking()(inputs))
-    x = layers.Dense(4, activation="softmax")(x)
+    if kind == "activation":
+        x = layers.Dense(4, activation="softmax")(x)
+    elif kind == "layer":
+        x = layers.UnitNormalization()(layers.Dense(4)(x))
+    else:
+        x = layers.Concatenate()([layers.Dense(4)(x), layers.Dense(3)(x)])
     single = keras.Model(inputs, layers.Dense(2, activation="softmax")(x))
     steps = np.random.normal(size=(6, 4, 3)).astype("float32")
     steps[:, 2:] = 0

@@ -156,9 +156,12 @@ def test_heads_differ_even_where_the_layers_carry_seeds():
     assert seeds[0] != seeds[1]
 
 
-def test_the_same_seed_gives_the_same_model():
+@pytest.mark.parametrize("ensembler", ["mean", "gated", "mixture_of_experts"])
+def test_the_same_seed_gives_the_same_model(ensembler):
     def draw(seed):
-        return weights_of(eh.multi_head(small_model(), "shared", seed=seed))
+        # Apart from the trunk, which is that of the given model.
+        model = eh.multi_head(small_model(), "shared", seed=seed, ensembler=ensembler)
+        return model.wrapper.get_weights() + model.ensembler.get_weights()
 
     for a, b in zip(draw(3), draw(3), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -27,6 +27,13 @@ def check_boxes(name, boxes):
     return boxes if boxes.dtype == tf.float64 else tf.cast(boxes, tf.float32)
 
 
+def _both(first_name, first, second_name, second):
+    """Two tensors of boxes, of the wider dtype of both."""
+    first, second = check_boxes(first_name, first), check_boxes(second_name, second)
+    dtype = tf.float64 if tf.float64 in (first.dtype, second.dtype) else tf.float32
+    return tf.cast(first, dtype), tf.cast(second, dtype)
+
+
 def has_area(boxes):
     """bool `[...]`: whether boxes `[..., 4]` are any, not padding."""
     y1, x1, y2, x2 = tf.unstack(boxes, axis=-1)
@@ -51,8 +58,8 @@ def intersection_over_union(first, second):
     Raises:
         ValueError: the last axis of either does not hold four numbers.
     """
-    first = check_boxes("first", first)[..., :, tf.newaxis, :]
-    second = check_boxes("second", second)[..., tf.newaxis, :, :]
+    first, second = _both("first", first, "second", second)
+    first, second = first[..., :, tf.newaxis, :], second[..., tf.newaxis, :, :]
     shared = tf.minimum(first[..., 2:], second[..., 2:])
     shared -= tf.maximum(first[..., :2], second[..., :2])
     shared = tf.reduce_prod(tf.maximum(shared, 0), axis=-1)
@@ -78,7 +85,7 @@ def encode_boxes(boxes, proposals):
     References:
         Girshick et al. 2014, arXiv:1311.2524, appendix C.
     """
-    boxes, proposals = check_boxes("boxes", boxes), check_boxes("proposals", proposals)
+    boxes, proposals = _both("boxes", boxes, "proposals", proposals)
     known = (has_area(boxes) & has_area(proposals))[..., tf.newaxis]
     whole = tf.constant([0.0, 0.0, 1.0, 1.0], boxes.dtype)
     centre, side = _centre_and_side(tf.where(known, boxes, whole))
@@ -108,8 +115,7 @@ def decode_boxes(offsets, proposals):
     Raises:
         ValueError: the last axis of either does not hold four numbers.
     """
-    offsets = check_boxes("offsets", offsets)
-    proposals = check_boxes("proposals", proposals)
+    offsets, proposals = _both("offsets", offsets, "proposals", proposals)
     offsets *= tf.constant(SCALES, offsets.dtype)
     centre, side = _centre_and_side(proposals)
     centre += offsets[..., :2] * side

@@ -16,7 +16,7 @@ def assign_targets(proposals, boxes, classes, iou_threshold=0.5):
     Args:
         proposals: `[batch, proposals, 4]`; those of no area are padding.
         boxes: `[batch, objects, 4]`, of the objects; those of no area are padding.
-        classes: integers `[batch, objects]` from 0.
+        classes: integers `[batch, objects]` from 0; boxes of negative ones are padding.
         iou_threshold: float in (0, 1]; from this intersection over union on a
             proposal is an object.
 
@@ -29,6 +29,7 @@ def assign_targets(proposals, boxes, classes, iou_threshold=0.5):
 
     Raises:
         ValueError: wrong shapes, or a threshold out of its range.
+        tf.errors.InvalidArgumentError: wrong sizes that the graph did not know.
     """
     if not 0 < iou_threshold <= 1:
         raise ValueError(
@@ -36,11 +37,16 @@ def assign_targets(proposals, boxes, classes, iou_threshold=0.5):
         )
     proposals, boxes = check_boxes("proposals", proposals), check_boxes("boxes", boxes)
     classes = tf.cast(classes, tf.int32)
-    if classes.shape.rank != boxes.shape.rank - 1:
-        raise ValueError(
-            "`classes` must hold one number per box. Received: classes of shape "
-            f"{tuple(classes.shape)}, boxes of shape {tuple(boxes.shape)}"
-        )
+    rule = "`classes` must hold one number per box. Received: classes of shape"
+    if not classes.shape.is_compatible_with(boxes.shape[:-1]):
+        shapes = tuple(classes.shape), tuple(boxes.shape)
+        raise ValueError(f"{rule} {shapes[0]}, boxes of shape {shapes[1]}")
+    sizes = tf.shape(classes), tf.shape(boxes)[:-1]
+    check = tf.debugging.Assert(
+        tf.reduce_all(sizes[0] == sizes[1]), [rule, sizes[0], "for boxes of", sizes[1]]
+    )
+    with tf.control_dependencies([] if tf.executing_eagerly() else [check]):
+        boxes = tf.where(classes[..., tf.newaxis] >= 0, boxes, 0)
     # One more, which no proposal overlaps, so that there may be no objects.
     boxes = _with_padding(boxes, -2)
     classes = _with_padding(classes, -1)

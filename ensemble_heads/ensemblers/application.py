@@ -104,8 +104,13 @@ def _with_mask(features):
 
 
 def _scale_features(features, gradient):
-    scaled = scale_gradient(features, gradient)
-    mask = getattr(features, "_keras_mask", None)
-    if mask is not None:
-        scaled._keras_mask = mask
-    return scaled
+    def scale(tensor):
+        if not tensor.dtype.is_floating:
+            return tensor
+        scaled = scale_gradient(tensor, gradient)
+        mask = getattr(tensor, "_keras_mask", None)
+        if mask is not None:
+            scaled._keras_mask = mask
+        return scaled
+
+    return tf.nest.map_structure(scale, features)

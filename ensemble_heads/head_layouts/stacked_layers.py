@@ -319,8 +319,11 @@ class HeadsAsExamples(keras.layers.Layer):
         super().__init__(**kwargs)
         self.layer = layer
         self.num_heads = num_heads
-        # Others may move positions, or give none.
-        self.supports_masking = isinstance(layer, keras.layers.Activation)
+        self.supports_masking = layer.supports_masking
+
+    def compute_mask(self, inputs, mask=None):
+        # Masks are of positions, which heads share.
+        return self.layer.compute_mask(inputs, mask) if self.supports_masking else None
 
     def call(self, inputs):
         flat = [self._to_examples(tensor) for tensor in tf.nest.flatten(inputs)]
