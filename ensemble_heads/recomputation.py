@@ -181,7 +181,7 @@ class _Part:
 
 def _is_known(layer):
     # Of a layer that is run apart, penalties on what it gives would be lost.
-    if layer.activity_regularizer is not None:
+    if getattr(layer, "activity_regularizer", None) is not None:
         return False
     if batch_norms.is_known(layer):
         return not getattr(layer, "synchronized", False)

@@ -181,10 +181,7 @@ class HeadPredictions:
             right = whole and labels.min() >= 0 and labels.max() <= most
             rule = f"class numbers from 0 to {most}, integers"
         if not right:
-            raise ValueError(
-                f"`labels` must be {rule}. Received: {labels.dtype} from "
-                f"{labels.min()} to {labels.max()}"
-            )
+            raise ValueError(f"`labels` must be {rule}. Received: {labels!r}")
 
     def _check_weights(self):
         weights = self.weights
