@@ -98,7 +98,7 @@ def assert_labels(loss, target, prediction, weights, output):
     if counted is not None:
         inside |= left_aligned(~counted, inside)
     if weights is not None:
-        inside |= left_aligned(tf.equal(weights, 0), inside)
+        inside |= left_aligned(~tf.cast(weights, tf.bool), inside)
     if values.dtype.is_floating:
         # NaN is the first batch's business, and must not be reported as a label.
         inside |= tf.math.is_nan(values)
@@ -129,7 +129,7 @@ def without_uncounted(loss, target, prediction, weights):
     if prediction.mask is not None:
         left_out |= left_aligned(~prediction.mask, values)
     if weights is not None:
-        left_out |= left_aligned(tf.equal(weights, 0), values)
+        left_out |= left_aligned(~tf.cast(weights, tf.bool), values)
     counted = loss.mask(target, prediction.ensemble)
     if counted is not None:  # the ignored class itself says that it is ignored
         left_out &= left_aligned(counted, values)

@@ -1,6 +1,7 @@
 """Exports: what is loaded back predicts what the live model predicts."""
 
 import os
+import pathlib
 import stat
 
 import numpy as np
@@ -313,9 +314,10 @@ def test_existing_folder_is_an_error_and_stays(tmp_path):
     assert [entry.name for entry in existing.iterdir()] == ["precious"]
 
 
-def test_a_url_is_no_folder(model):
+@pytest.mark.parametrize("kind", [str, pathlib.Path])
+def test_a_url_is_no_folder(model, kind):
     with pytest.raises(ValueError, match="`directory` must be a local or mounted path"):
-        eh.export(model, "gs://bucket/served")
+        eh.export(model, kind("gs://bucket/served"))
 
 
 def test_failure_leaves_nothing_behind(tmp_path, monkeypatch):

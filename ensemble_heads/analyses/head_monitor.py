@@ -59,14 +59,9 @@ class HeadMonitor(keras.callbacks.Callback):
             )
         self._collector.check(self.data)  # Not after an epoch of training.
         self._last = None
-        if self.log_dir is not None:
-            self._writer = self._new_writer()
-
-    def _new_writer(self):
         number, _ = strategies.task(self.model.distribute_strategy)
-        if number:  # of several workers one writes
-            return tf.summary.create_noop_writer()
-        return tf.summary.create_file_writer(str(self.log_dir))
+        if self.log_dir is not None and number == 0:  # of several workers one writes
+            self._writer = tf.summary.create_file_writer(str(self.log_dir))
 
     def on_epoch_end(self, epoch, logs=None):
         if self._last is None or epoch % self.every == 0:

@@ -75,7 +75,7 @@ class HeadPredictions:
         """From raw outputs of heads alone; arguments as the attributes."""
         head_logits = np.asarray(head_logits, "float32")
         layer = ensemblers.get(ensembler)
-        labels = _exactly(labels, "int64" if link == "softmax" else bool)
+        labels = _exactly(labels, bool if link == "sigmoid" else "int64")
         heads = Prediction(head_logits, link)
         ensemble_logits = _combined(layer, heads)
         if weights is not None:

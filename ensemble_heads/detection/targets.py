@@ -37,6 +37,8 @@ def assign_targets(proposals, boxes, classes, iou_threshold=0.5):
         )
     proposals, boxes = check_boxes("proposals", proposals), check_boxes("boxes", boxes)
     classes = tf.cast(classes, tf.int32)
+    if classes.shape.rank is None:
+        classes = tf.ensure_shape(classes, [None] * (boxes.shape.rank - 1))
     rule = "`classes` must hold one number per box. Received: classes of shape"
     if not classes.shape.is_compatible_with(boxes.shape[:-1]):
         shapes = tuple(classes.shape), tuple(boxes.shape)
