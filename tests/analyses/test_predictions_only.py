@@ -293,21 +293,6 @@ def test_nan_is_no_prediction(where):
         dataclasses.replace(said, **{where: logits})
 
 
-@pytest.mark.parametrize(
-    "labels, link, rule",
-    [
-        ([-1, 0], "softmax", "class numbers from 0 to 2, integers"),
-        ([0, 3], "softmax", "class numbers from 0 to 2, integers"),
-        ([0.7, 1.0], "softmax", "whole"),
-        (["a", "b"], "softmax", "whole"),
-        ([[0.3, 0, 1], [0, 0, 1]], "sigmoid", "0 or 1"),
-    ],
-)
-def test_labels_that_are_none(labels, link, rule):
-    with pytest.raises(ValueError, match=f"`labels` must be {rule}. Received: "):
-        analyses.HeadPredictions.from_logits(labels, np.zeros([2, 2, 3]), link)
-
-
 def test_classes_that_are_ruled_out():
     logits = np.array([[[1, 0, -np.inf], [0, 2, -np.inf]]])
     for of in ("probabilities", "logits"):
