@@ -32,6 +32,14 @@ def register(cls):
     return keras.saving.register_keras_serializable(package="ensemble_heads")(cls)
 
 
+def build_optimizer(optimizer, variables):
+    """Makes the variables of an optimizer that has a `build`, once."""
+    # Built twice, Keras 3's loss scaling would have its variables twice.
+    built = KERAS_3 and optimizer.built
+    if hasattr(optimizer, "build") and not built:
+        optimizer.build(variables)
+
+
 def list_metrics(metrics):
     """Metrics in the form in which `Model.metrics` shows those of `compile`.
 

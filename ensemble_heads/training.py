@@ -5,7 +5,7 @@ import tensorflow as tf
 from ensemble_heads import input_checks, placement, recomputation
 from ensemble_heads.gradient_accumulation import GradientAccumulator
 from ensemble_heads.gradient_clipping import reduce_before_clipping
-from ensemble_heads.keras_api import KERAS_3, keras, list_metrics
+from ensemble_heads.keras_api import KERAS_3, build_optimizer, keras, list_metrics
 from ensemble_heads.losses.ensemble_loss import integer_at_least
 from ensemble_heads.training_plan import TrainingPlan
 
@@ -212,7 +212,7 @@ class EnsembleTrainer:
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
-        self._build_optimizer()
+        build_optimizer(self.optimizer, self.trainable_variables)
 
     def _layer_metrics(self):
         # Keras 3 brings a loss tracker of its own, which its own step would use.
@@ -277,14 +277,8 @@ class EnsembleTrainer:
         variables = self.trainable_variables
         with self.distribute_strategy.scope():
             # A branch of the step is no place for the optimizer to make variables.
-            self._build_optimizer()
+            build_optimizer(self.optimizer, variables)
             return GradientAccumulator(count, variables, self.devices or ())
-
-    def _build_optimizer(self):
-        # Built twice, Keras 3's loss scaling would have its variables twice.
-        built = KERAS_3 and self.optimizer.built
-        if hasattr(self.optimizer, "build") and not built:
-            self.optimizer.build(self.trainable_variables)
 
     def _scaled(self, loss):
         """The loss by the loss scale of mixed precision."""

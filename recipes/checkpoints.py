@@ -5,7 +5,7 @@ import tempfile
 
 import tensorflow as tf
 
-from ensemble_heads.keras_api import KERAS_3, keras
+from ensemble_heads.keras_api import KERAS_3, build_optimizer, keras
 from recipes import folders
 from recipes.common import SettingError, same_command
 
@@ -150,9 +150,7 @@ def _state_of(optimizer, variables):
     scale = getattr(optimizer, "_loss_scale", None)
     apart = [] if scale is None else [scale.current_loss_scale, scale.counter]
     if hasattr(optimizer, "build"):
-        # Built twice, Keras 3's loss scaling would have its variables twice.
-        if not (KERAS_3 and optimizer.built):
-            optimizer.build(variables)
+        build_optimizer(optimizer, variables)
         return _variables(optimizer.variables) + apart
     # Those of tensorflow-addons are of Keras 2's legacy kind.
     optimizer._create_all_weights(variables)

@@ -47,7 +47,7 @@ def assign_targets(proposals, boxes, classes, iou_threshold=0.5):
     check = tf.debugging.Assert(
         tf.reduce_all(sizes[0] == sizes[1]), [rule, sizes[0], "for boxes of", sizes[1]]
     )
-    with tf.control_dependencies([] if tf.executing_eagerly() else [check]):
+    with tf.control_dependencies([check]):
         boxes = tf.where(classes[..., tf.newaxis] >= 0, boxes, 0)
     # One more, which no proposal overlaps, so that there may be no objects.
     boxes = _with_padding(boxes, -2)
